@@ -1,0 +1,164 @@
+"""Every error Freehold raises on purpose, in one tree. Each says what, why and what to do next.
+
+    FreeholdError
+    ├── UsageError                     exit 2   a command was called wrongly
+    ├── ConfigError                    exit 3   a setting is unknown or has a wrong value
+    ├── ModelError                     exit 4   a model can't be found, read, converted or loaded
+    ├── Unreachable                    exit 5   a server or URL doesn't answer
+    ├── GaveUp                         exit 6   the supervisor stopped restarting a process
+    └── RequestError                            a request ends with an HTTP status
+        ├── InvalidRequest       400            malformed, out of range, or not supported here
+        │   └── PromptTooLong    400
+        ├── Unauthorized         401
+        ├── Forbidden            403
+        ├── NotFound             404
+        │   └── ModelNotFound    404
+        ├── Conflict             409
+        ├── TooLarge             413
+        ├── Overloaded           429
+        ├── EngineFailed         500            the engine raised while answering
+        ├── WorkerDied           502            the process died while answering
+        ├── Unavailable          503            nobody can take the request now
+        └── DeadlinePassed       504
+
+One place turns them into HTTP (`gateway/errors.py`), one into terminal text (`cli/app.py`).
+"""
+
+from __future__ import annotations
+
+from freehold.core import Failure
+
+
+class FreeholdError(Exception):
+    """Base. `what` happened, `why`, and what to do `next`; each a short sentence without a traceback."""
+
+    code = "error"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, what: str, why: str = "", next: str = "", *, param: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.next = next
+        self.param = param
+
+    def __str__(self) -> str:
+        return " ".join(part for part in (self.what, self.why, self.next) if part)
+
+    def failure(self) -> Failure:
+        """The same error as data, to cross a process boundary."""
+        return Failure(code=self.code, what=self.what, why=self.why, next=self.next, param=self.param)
+
+
+class UsageError(FreeholdError):
+    code = "usage"
+    exit_code = 2
+
+
+class ConfigError(FreeholdError):
+    code = "config"
+    exit_code = 3
+
+
+class ModelError(FreeholdError):
+    code = "model_error"
+    exit_code = 4
+
+
+class Unreachable(FreeholdError):
+    code = "unreachable"
+    status = 502
+    exit_code = 5
+
+
+class GaveUp(FreeholdError):
+    code = "gave_up"
+    exit_code = 6
+
+
+class RequestError(FreeholdError):
+    """Ends one request. `status` is the HTTP status; `code` is the `error.code` a client reads."""
+
+
+class InvalidRequest(RequestError):
+    code = "invalid_request"
+    status = 400
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class PromptTooLong(InvalidRequest):
+    code = "context_length_exceeded"
+
+
+class Unauthorized(RequestError):
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class Conflict(RequestError):
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(RequestError):
+    code = "request_too_large"
+    status = 413
+
+
+class Overloaded(RequestError):
+    code = "overloaded"
+    status = 429
+
+
+class EngineFailed(RequestError):
+    code = "engine_failed"
+    status = 500
+
+
+class WorkerDied(RequestError):
+    code = "worker_died"
+    status = 502
+
+
+class Unavailable(RequestError):
+    code = "unavailable"
+    status = 503
+
+
+class DeadlinePassed(RequestError):
+    code = "deadline_passed"
+    status = 504
+
+
+def _tree(root: type[FreeholdError]) -> dict[str, type[FreeholdError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found |= _tree(child)
+    return found
+
+
+_BY_CODE = _tree(FreeholdError)
+
+
+def from_failure(failure: Failure) -> FreeholdError:
+    """The exception that `failure` was made from; an unknown code gives `EngineFailed`."""
+    kind = _BY_CODE.get(failure.code, EngineFailed)
+    return kind(failure.what, failure.why, failure.next, param=failure.param)

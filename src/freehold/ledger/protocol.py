@@ -1,0 +1,102 @@
+"""What a ledger promises, whatever stores it.
+
+A request is `queued` from `accept` until a worker claims it, `running` until it ends, then `done`. Each
+claim has a fencing number (`attempt`) that rises with every claim of the same request; `finish` from an
+older attempt is refused, so a request has exactly one final result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from freehold.core import Failure, Json, Request, Result
+
+State = Literal["queued", "running", "done"]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One request handed to one worker."""
+
+    request: Request
+    attempt: int
+    queued_ms: float
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One request as the ledger knows it."""
+
+    request: Request
+    state: State
+    attempt: int
+    worker: str
+    result: Result | None
+    accepted_unix_s: float
+    cancel_asked: bool
+
+
+class Depth(msgspec.Struct, frozen=True):
+    """How much lies in the ledger now."""
+
+    queued: int
+    running: int
+    oldest_queued_s: float
+
+
+class Ledger(Protocol):
+    """Safe to use from several processes at once; one object belongs to one thread."""
+
+    def accept(self, requests: Sequence[Request]) -> None:
+        """Append all, durably, in one transaction: when this returns they survive a power cut.
+        Raises `Conflict` if an id is there already (then none was added)."""
+        ...
+
+    def claim(self, worker: str, limit: int) -> list[Claim]:
+        """Take up to `limit` queued requests in order (`ledger/order.py`), marking them running."""
+        ...
+
+    def finish(self, id: str, attempt: int, result: Result) -> bool:
+        """Record the one final result. False if the attempt is outdated or the request has ended."""
+        ...
+
+    def finish_all(self, ended: Sequence[tuple[str, int, Result]]) -> list[bool]:
+        """`finish` for several in one transaction (the end of a step)."""
+        ...
+
+    def cancel(self, id: str) -> State | None:
+        """Ask for the end of a request. A queued one is done (cancelled) at once; a running one is marked
+        so that its worker stops it. Returns the state before, None if unknown."""
+        ...
+
+    def cancelled(self, ids: Sequence[str]) -> list[str]:
+        """Which of `ids` have been asked to end."""
+        ...
+
+    def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
+        """A worker is gone. Of its running requests those not in `shown` (no token of them has reached a
+        gateway) go back to the queue; the others end with `failure`. Returns (requeued ids, failed ids)."""
+        ...
+
+    def fetch(self, id: str) -> Entry | None: ...
+
+    def annotate(self, id: str, meta: Json) -> bool:
+        """Replace the request's `meta`."""
+        ...
+
+    def delete(self, id: str) -> bool:
+        """Forget a finished request. False if it isn't there or hasn't ended."""
+        ...
+
+    def depth(self) -> Depth: ...
+
+    def sweep(self, older_than_s: float) -> int:
+        """Drop results that ended longer ago than this; returns how many."""
+        ...
+
+    def check_integrity(self) -> list[str]:
+        """What is wrong with the stored state, in words; empty when all is well."""
+        ...
+
+    def close(self) -> None: ...

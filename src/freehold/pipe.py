@@ -1,0 +1,97 @@
+"""The token pipe: frames between a gateway and its workers over one Unix (or TCP) stream socket.
+
+A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
+with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
+work lies in the ledger, `Cancel`, and `Drain`. The supervisor dials the same socket and sends `Fleet`.
+
+A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from freehold.core import Chunk, ModelCard, WorkerStatus
+
+MAX_FRAME_BYTES = 64 << 20
+
+
+class Frame(msgspec.Struct, array_like=True, tag_field="t"):
+    """Base of all frames; the class name is the tag."""
+
+
+class Hello(Frame, tag="hello"):
+    """First frame of a worker. `card` is None until the model is loaded."""
+
+    worker: str
+    pid: int
+    card: ModelCard | None = None
+
+
+class Status(Frame, tag="status"):
+    """A worker's own state, sent on every change and at most once a second while it runs."""
+
+    status: WorkerStatus
+    card: ModelCard | None = None
+
+
+class Tokens(Frame, tag="tokens"):
+    """Everything one step produced. `queued_ms` gives, for answers new in this frame, accepted-to-claimed."""
+
+    chunks: list[Chunk]
+    queued_ms: dict[str, float] = {}
+
+
+class Wake(Frame, tag="wake"):
+    """New work lies in the ledger."""
+
+
+class Cancel(Frame, tag="cancel"):
+    id: str
+
+
+class Drain(Frame, tag="drain"):
+    """Finish what runs, claim nothing more, leave."""
+
+
+class Fleet(Frame, tag="fleet"):
+    """The supervisor's view of all its workers, dead and restarting ones included."""
+
+    workers: list[WorkerStatus]
+
+
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | Fleet
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyFrame)
+
+
+def encode(frame: Frame) -> bytes:
+    """`frame` with its length in front, ready for the socket."""
+    body = _encoder.encode(frame)
+    return len(body).to_bytes(4, "little") + body
+
+
+class Reader:
+    """Splits a byte stream into frames. Feed it what the socket gave; it yields what is complete."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[AnyFrame]:
+        """Frames completed by `data`. Raises `ValueError` on a frame over `MAX_FRAME_BYTES` and
+        `msgspec.DecodeError` on one that isn't ours: the peer is broken, close the connection."""
+        self._buffer += data
+        frames: list[AnyFrame] = []
+        start = 0
+        while len(self._buffer) - start >= 4:
+            length = int.from_bytes(self._buffer[start : start + 4], "little")
+            if length > MAX_FRAME_BYTES:
+                raise ValueError(f"frame of {length} bytes, over the limit of {MAX_FRAME_BYTES}")
+            if len(self._buffer) - start - 4 < length:
+                break
+            frames.append(_decoder.decode(memoryview(self._buffer)[start + 4 : start + 4 + length]))
+            start += 4 + length
+        if start:
+            del self._buffer[:start]
+        return frames
