@@ -8,14 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
-from freehold.core import Chunk, ModelCard, Phase, Request
+from freehold.core import Chunk, ModelCard, Phase, Record, Request
+from freehold.model.source import Source
 
 Timer = Callable[[Phase, str], AbstractContextManager[None]]
 """`with timed("compile", "detail"):` reports and times one phase of loading."""
+
+
+class EngineSpec(Record):
+    """Everything an engine needs to know to load, decided before the worker starts."""
+
+    engine: Literal["openvino", "llamacpp", "remote", "sim"]
+    source: Source
+    name: str
+    """The model's name in the API."""
+    cache_dir: str
+    """Converted and compiled models lie below it."""
+    threads: int = 0
+    context_tokens: int = 0
+    """0: the model's own."""
+    max_batch: int = 0
+    """0: the profile's sweet spot, else 32."""
+    kv_cache_bytes: int = 0
+    """0: enough for max_batch, within a quarter of this machine's memory divided by the workers."""
+    quantization: str = "q8_0"
+    chat_template: str = ""
+    """Path of a Jinja file that replaces the model's own."""
+    profile: str = ""
+    remote_key: str = ""
+    remote_timeout_s: float = 120.0
+    remote_retries: int = 3
+    sim_speed: float = 1.0
+    sim_faults: str = ""
 
 
 class Step(msgspec.Struct, gc=False):
