@@ -6,6 +6,7 @@
     ├── ModelError                     exit 4   a model can't be found, read, converted or loaded
     ├── Unreachable                    exit 5   a server or URL doesn't answer
     ├── GaveUp                         exit 6   the supervisor stopped restarting a process
+    ├── StoreError           503       exit 7   the ledger can't be opened, read or written
     └── RequestError                            a request ends with an HTTP status
         ├── InvalidRequest       400            malformed, out of range, or not supported here
         │   └── PromptTooLong    400
@@ -75,6 +76,12 @@ class Unreachable(FreeholdError):
 class GaveUp(FreeholdError):
     code = "gave_up"
     exit_code = 6
+
+
+class StoreError(FreeholdError):
+    code = "store_error"
+    status = 503
+    exit_code = 7
 
 
 class RequestError(FreeholdError):

@@ -1,0 +1,35 @@
+"""Physical ceilings, measured on the machine the benchmark runs on.
+
+Decode: every token of one stream reads all weights, so tokens/s <= bandwidth / bytes a token. Prefill: two operations
+a weight and token, so tokens/s <= matrix peak / (2 x parameters). The matrix peak is an int8 MatMul of the kind CPU
+engines use, run by OpenVINO at 512 x 2048 x 2048, best of the runs.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+
+def matrix_peak_gops(threads: int, seconds: float = 2.0) -> float:
+    """Best 10^9 operations a second of a MatMul with int8 weights and dynamically quantised activations."""
+    import openvino as ov
+    from openvino import opset13 as ops
+
+    rows, inner, columns = 512, 2048, 2048
+    values = ops.parameter([rows, inner], np.float32)
+    random = np.random.default_rng(0)
+    weights = ops.constant(random.integers(-127, 127, (columns, inner), dtype=np.int8))
+    scaled = ops.multiply(ops.convert(weights, np.float32), ops.constant(np.full((columns, 1), 0.01, np.float32)))
+    model = ov.Model([ops.matmul(values, scaled, False, True)], [values], "peak")
+    properties = {"INFERENCE_NUM_THREADS": threads, "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32}
+    request = ov.Core().compile_model(model, "CPU", properties).create_infer_request()
+    request.set_input_tensor(ov.Tensor(random.standard_normal((rows, inner), dtype=np.float32)))
+    request.infer()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        request.infer()
+        best = min(best, time.perf_counter() - start)
+    return 2 * rows * inner * columns / best / 1e9

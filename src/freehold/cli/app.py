@@ -1,0 +1,75 @@
+"""The `freehold` command: gathers the commands and is the one place where errors become terminal text.
+
+Exit codes: 0 done, 1 unexpected, 2 wrong usage, 3 configuration, 4 model, 5 unreachable, 6 gave up,
+7 store, 130 interrupted (`errors.py` holds them). Imports stay light so that `--help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+import freehold
+from freehold.cli import chat, config, doctor, internal, keys, serve, workers
+from freehold.errors import FreeholdError
+
+app = typer.Typer(
+    name="freehold",
+    help="Own your LLM inference: serve an open model, measure it honestly, know what it costs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SERVE, LOOK, SET = "Serve", "Look", "Set up"
+app.command("serve", rich_help_panel=SERVE)(serve.serve)
+app.command("chat", rich_help_panel=SERVE)(chat.chat)
+app.command("workers", rich_help_panel=LOOK)(workers.workers)
+app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("config", rich_help_panel=SET)(config.config)
+app.add_typer(keys.app, name="keys", rich_help_panel=SET)
+app.command("gateway", hidden=True)(internal.gateway)
+app.command("work", hidden=True)(internal.work)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"freehold {freehold.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Own your LLM inference: serve an open model, measure it honestly, know what it costs."""
+
+
+def main() -> None:
+    """Run the command; a `FreeholdError` becomes three plain lines and its exit code."""
+    try:
+        app()
+    except FreeholdError as error:
+        show(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def show(error: FreeholdError) -> None:
+    """`error` on standard error; with `--json` also as the last line of standard output."""
+    print(f"freehold: {error.what}", file=sys.stderr)
+    for line in filter(None, (error.why, error.next)):
+        print(f"  {line}", file=sys.stderr)
+    if "--json" in sys.argv:
+        told = {"code": error.code, "what": error.what, "why": error.why, "next": error.next}
+        print(json.dumps({"error": told}))

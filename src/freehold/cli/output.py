@@ -1,0 +1,22 @@
+"""What all commands share: the console, tables, and the one JSON line that ends a `--json` run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+ConfigFile = Annotated[str | None, typer.Option("--config", help="Configuration file (TOML).", metavar="FILE")]
+
+
+def print_json(value: Any) -> None:
+    """`value` (plain data or nouns of `core`) as one line on standard output."""
+    print(json.dumps(msgspec.to_builtins(value)), flush=True)
+
+
+def gib(size_bytes: float) -> str:
+    """Bytes for people: `1.5 GiB`, `340 MiB`."""
+    return f"{size_bytes / (1 << 30):.1f} GiB" if size_bytes >= 1 << 30 else f"{size_bytes / (1 << 20):.0f} MiB"

@@ -1,0 +1,147 @@
+"""What this machine is and what it can do: cores, memory, GPUs, and measured memory bandwidth.
+
+`freehold doctor` prints it, benchmarks put it beside their results, and a profile belongs to it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from freehold.core import Record
+
+FEATURES = ("avx2", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimddp")
+LIBRARIES = ("openvino-genai", "xllamacpp", "torch", "vllm", "redis")
+
+
+class Gpu(Record):
+    name: str
+    memory_bytes: int
+
+
+class Machine(Record):
+    system: str
+    cpu: str
+    cores: int
+    """Cores this process may use."""
+    memory_bytes: int
+    memory_free_bytes: int
+    features: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
+    python: str
+
+
+def describe() -> Machine:
+    """This machine, without measuring anything (under 50 ms without a GPU)."""
+    memory = psutil.virtual_memory()
+    return Machine(
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=_cpu_name(),
+        cores=cores(),
+        memory_bytes=memory.total,
+        memory_free_bytes=memory.available,
+        features=_features(),
+        gpus=_gpus(),
+        python=platform.python_version(),
+    )
+
+
+def cores() -> int:
+    """Cores this process may use: its affinity, cut by a container's CPU quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return allowed
+    return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
+
+
+def versions() -> dict[str, str]:
+    """Version of each engine library that is installed, found without importing it."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def memory_bandwidth_gb_s(threads: int = 0, seconds: float = 1.0) -> float:
+    """Median bytes moved a second (read plus write) by plain copies of blocks far larger than any cache.
+
+    10^9 bytes a second. This is the ceiling of decoding: each token reads every weight once. `threads` 0 uses
+    every core. Source of the method: STREAM's copy kernel (McCalpin, 1995), without its write-allocate share.
+    """
+    import numpy as np
+
+    count = threads or cores()
+    block = 64 << 20
+    pairs = [(np.ones(block, np.uint8), np.zeros(block, np.uint8)) for _ in range(count)]
+    rates = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(rates) < 3:
+        workers = [threading.Thread(target=np.copyto, args=(to, of)) for of, to in pairs]
+        start = time.perf_counter()
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        rates.append(2 * block * count / (time.perf_counter() - start) / 1e9)
+    return statistics.median(rates)
+
+
+def sync_ms(folder: Path, times: int = 30) -> tuple[float, float]:
+    """Median and worst milliseconds to make 4 KiB durable in `folder`: the floor under a durable accept."""
+    path = folder / f".sync-{os.getpid()}"
+    taken = []
+    try:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(times):
+                file.write(b"\0" * 4096)
+                start = time.perf_counter()
+                os.fsync(file.fileno())
+                taken.append((time.perf_counter() - start) * 1e3)
+    finally:
+        path.unlink(missing_ok=True)
+    return statistics.median(taken), max(taken)
+
+
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _features() -> tuple[str, ...]:
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return ()
+    return tuple(name for name in FEATURES if name in words)
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """NVIDIA GPUs as nvidia-smi tells them; none where it is not installed."""
+    if not shutil.which("nvidia-smi"):
+        return ()
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    rows = [line.rsplit(",", 1) for line in told.splitlines() if "," in line]
+    return tuple(Gpu(name=name.strip(), memory_bytes=int(mib) << 20) for name, mib in rows)
