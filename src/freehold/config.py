@@ -139,6 +139,14 @@ def load(
     return Config(**sections, home=home), settings
 
 
+def reject_unknown_flags(flags: Mapping[str, Any]) -> None:
+    """Raises `ConfigError` for a `section.key` that is no setting, naming the nearest."""
+    known = {f"{section}.{f.name}" for section, kind in SECTIONS.items() for f in fields(kind)}
+    for name in flags:
+        if name not in known:
+            raise ConfigError(f"Unknown setting {name!r}.", next=_nearest(name, known))
+
+
 def env_name(name: str) -> str:
     """`server.port` -> `FREEHOLD_SERVER_PORT`."""
     return "FREEHOLD_" + name.replace(".", "_").upper()

@@ -16,12 +16,17 @@ from freehold.core import Chunk, ModelCard, WorkerStatus
 MAX_FRAME_BYTES = 64 << 20
 
 
+def owner(worker: str, pid: int) -> str:
+    """Who holds a claim in the ledger: one life of a worker. Its successor has the same name, not the same claims."""
+    return f"{worker}:{pid}"
+
+
 class Frame(msgspec.Struct, array_like=True, tag_field="t"):
     """Base of all frames; the class name is the tag."""
 
 
 class Hello(Frame, tag="hello"):
-    """First frame of a worker. `card` is None until the model is loaded."""
+    """First frame of a worker. `card` is None until the model is loaded. Its claims are under `owner(worker, pid)`."""
 
     worker: str
     pid: int

@@ -31,7 +31,7 @@ PAYING_SHARE = 0.9
 
 
 class StepLaw(Record, forbid_unknown_fields=True):
-    """Milliseconds of one step: `base + prefill * prompt tokens read + sequence * sequences + context * context tokens`.
+    """Milliseconds of one step: `base + prefill * tokens read + sequence * sequences + context * context tokens`.
 
     Where the cost of a batch is no straight line, `batch_points` gives (sequences, ms) pairs, rising in
     sequences; between them it is interpolated, and `base_ms` and `sequence_ms` must then be 0.
@@ -169,7 +169,9 @@ def save(profile: Profile, path: Path) -> None:
         scratch.write_bytes(msgspec.json.format(msgspec.json.encode(profile), indent=2) + b"\n")
         scratch.replace(path)
     except OSError as error:
-        raise ConfigError(f"Can't write the profile {path}.", str(error.strerror or error), "Check the folder.") from error
+        raise ConfigError(
+            f"Can't write the profile {path}.", str(error.strerror or error), "Check the folder."
+        ) from error
 
 
 # ---- checking -----------------------------------------------------------------------------------
@@ -215,7 +217,8 @@ def _check_sizes(profile: Profile) -> list[str]:
 
 
 def _check_provenance(profile: Profile) -> list[str]:
-    problems = [f"{name} must not be empty." for name in ("name", "model", "engine", "machine", "source") if not getattr(profile, name)]
+    named = ("name", "model", "engine", "machine", "source")
+    problems = [f"{name} must not be empty." for name in named if not getattr(profile, name)]
     if profile.format != FORMAT:
         problems.append(f"format {profile.format} is not the known one, {FORMAT}.")
     try:

@@ -16,6 +16,12 @@ from freehold.core import Failure, Json, Request, Result
 
 State = Literal["queued", "running", "done"]
 
+MAX_ATTEMPTS = 3
+"""A request whose worker died this often before showing anything is not tried again."""
+
+FORGET_S = 600.0
+"""An ended request that is not kept leaves a trace without content for this long."""
+
 
 class Claim(msgspec.Struct, frozen=True):
     """One request handed to one worker."""
@@ -50,11 +56,18 @@ class Ledger(Protocol):
 
     def accept(self, requests: Sequence[Request]) -> None:
         """Append all, durably, in one transaction: when this returns they survive a power cut.
-        Raises `Conflict` if an id is there already (then none was added)."""
+        Raises `Conflict` if an id is there already, `InvalidRequest` if one holds a number over 64 bits (then
+        none was added)."""
         ...
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
-        """Take up to `limit` queued requests in order (`ledger/order.py`), marking them running."""
+        """Take queued requests in order (`ledger/order.py`), marking them running. `limit` counts answers:
+        a request takes `n` places; the first is taken however wide it is. Never one past its deadline."""
+        ...
+
+    def expire(self) -> list[str]:
+        """End every queued request whose deadline has passed with `DeadlinePassed`. Returns their ids, to
+        exactly one caller, who tells the clients."""
         ...
 
     def finish(self, id: str, attempt: int, result: Result) -> bool:
@@ -70,13 +83,19 @@ class Ledger(Protocol):
         so that its worker stops it. Returns the state before, None if unknown."""
         ...
 
-    def cancelled(self, ids: Sequence[str]) -> list[str]:
-        """Which of `ids` have been asked to end."""
+    def cancelled(self, worker: str, ids: Sequence[str]) -> list[str]:
+        """Which of `ids`, claimed by `worker`, must stop: asked to end, or taken away from it."""
         ...
 
     def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
-        """A worker is gone. Of its running requests those not in `shown` (no token of them has reached a
-        gateway) go back to the queue; the others end with `failure`. Returns (requeued ids, failed ids)."""
+        """A worker is gone: one life of it (`pipe.owner`), or all lives of that name. Of its running requests
+        those not in `shown` (no token of them has reached a gateway) go back to the queue, unless this was
+        try number `MAX_ATTEMPTS`; the others end with `failure`. One that was asked to end just ends,
+        cancelled. Returns (requeued ids, failed ids)."""
+        ...
+
+    def recover(self, failure: Failure) -> tuple[list[str], list[str]]:
+        """`abandon` for whoever holds anything, shown to nobody: for a supervisor that has started no worker yet."""
         ...
 
     def fetch(self, id: str) -> Entry | None: ...
@@ -92,7 +111,8 @@ class Ledger(Protocol):
     def depth(self) -> Depth: ...
 
     def sweep(self, older_than_s: float) -> int:
-        """Drop results that ended longer ago than this; returns how many."""
+        """Drop results that ended longer ago than this, and the traces of requests that were not kept after
+        `FORGET_S` at the latest; returns how many."""
         ...
 
     def check_integrity(self) -> list[str]:

@@ -1,0 +1,185 @@
+"""What each engine gives on this machine, alone and through the whole of Freehold, beside the physical ceiling.
+
+    python benchmarks/engines.py [--quick] [--model FILE.gguf] [--starter] [--streams 1,4,8,16,32]
+
+Every side runs in its own process and all sides take turns, round after round, so that a slow minute of the machine
+hits all of them. Figures are medians over the rounds; claims are medians of the ratios within a round. The last line
+is one JSON object. Without `--model` it makes a Llama of 135M parameters with random weights (Q8_0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+import added_latency
+import ceiling
+import models
+from report import Claim, finish, ratio
+from rich.console import Console
+from rich.table import Table
+from sides import Direct, LlamaServer, Outcome, Served
+
+from freehold import config, machine
+from freehold.engine import choose
+from freehold.model.gguf_read import describe
+
+PROMPT, TOKENS, LONG_PROMPT, CONTEXT = 32, 64, 512, 1024
+ENGINES = ("openvino", "llamacpp")
+
+
+class Side(Protocol):
+    start_s: float
+
+    @property
+    def peak_mb(self) -> float: ...
+    def run(self, prompts: list[list[int]], tokens: int) -> Outcome: ...
+    def close(self) -> None: ...
+
+
+Results = dict[tuple[str, int], list[float]]
+"""(side, streams) to tokens/s of each round; streams 0 is prefill tokens/s."""
+
+
+def main() -> int:
+    told = arguments()
+    threads = machine.cores()
+    home = config.home_dir() / "bench"
+    gguf = told.model or models.random_gguf(home)
+    console = Console(width=120)
+    with ExitStack() as stack:
+        sides = start(stack, gguf, home, threads, max(told.streams), quick=told.quick)
+        results = play(sides, told.streams, told.rounds, told.tokens, console)
+        memory = {name: side.peak_mb for name, side in sides.items()}
+        starts = {name: side.start_s for name, side in sides.items()}
+    claims = judge(results, told.streams)
+    show(console, gguf, results, told.streams, memory, starts, threads)
+    claims += added_latency.measure(home, seconds=5.0 if told.quick else 30.0, console=console)
+    return finish("engines", claims)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="8 and 32 streams, fewer rounds: under 50 s once the model is made")
+    parser.add_argument("--model", type=Path, help="a GGUF file")
+    parser.add_argument("--starter", action="store_true", help="measure the built-in starter")
+    parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8, 16, 32])
+    parser.add_argument("--rounds", type=int, default=5)
+    told = parser.parse_args()
+    told.tokens = TOKENS
+    if told.quick:
+        told.streams, told.rounds, told.tokens = [8, 32], 2, 32
+    if told.starter:
+        told.model = starter_gguf()
+    return told
+
+
+def starter_gguf() -> Path:
+    """The starter as the server itself converts it."""
+    from freehold.model.convert import prepared
+    from freehold.model.source import locate
+
+    home = config.home_dir()
+    source = locate("starter", revision="", home=home, engine="auto", report=None)
+    return prepared(source, home / "cache", "q8_0")[0]
+
+
+def start(stack: ExitStack, gguf: Path, home: Path, threads: int, batch: int, *, quick: bool) -> dict[str, Side]:
+    """All sides, loaded and warm. Engines that aren't installed are left out and said so."""
+    sides: dict[str, Side] = {}
+    stock = {"path": str(gguf), "threads": threads, "max_batch": batch, "context_tokens": CONTEXT}
+    sides["openvino bare loop"] = Direct("bare", stock)
+    sides["llama.cpp server"] = LlamaServer(stock)
+    for engine in ENGINES:
+        if not choose.installed().get(engine):
+            print(f"{engine} is not installed: left out")
+            continue
+        if quick and engine != "openvino":
+            continue
+        source = {"kind": "gguf", "path": str(gguf), "label": gguf.name, "name": gguf.stem}
+        spec = {"engine": engine, "source": source, "name": gguf.stem, "cache_dir": str(home / "cache"), "threads": threads}
+        sides[f"{engine} engine"] = Direct("freehold", spec | {"max_batch": batch})
+        sides[f"{engine} served"] = Served(
+            home, str(gguf), "--engine", engine, "--threads", str(threads), "--max-batch", str(batch)
+        )
+    for side in sides.values():
+        stack.callback(side.close)
+    return sides
+
+
+def play(sides: dict[str, Side], streams: list[int], rounds: int, tokens: int, console: Console) -> Results:
+    """Every side at every number of streams, in turns; one unmeasured round first."""
+    results: Results = defaultdict(list)
+    dice = random.Random(0)
+
+    def prompts(count: int, length: int) -> list[list[int]]:
+        return [[dice.randrange(300, 4000) for _ in range(length)] for _ in range(count)]
+
+    for side in sides.values():
+        side.run(prompts(2, PROMPT), 4)
+    with console.status("measuring") as status:
+        for done in range(rounds):
+            for name, side in in_turn(sides, done):
+                status.update(f"round {done + 1} of {rounds}: {name}")
+                for count in streams:
+                    results[name, count].append(side.run(prompts(count, PROMPT), tokens).tokens_per_s)
+                first_s = side.run(prompts(1, LONG_PROMPT), 1).wall_s
+                results[name, 0].append(LONG_PROMPT / first_s)
+    return results
+
+
+def in_turn(sides: dict[str, Side], done: int) -> Iterator[tuple[str, Side]]:
+    """The sides, each round starting with another one."""
+    names = list(sides)
+    for name in names[done % len(names) :] + names[: done % len(names)]:
+        yield name, sides[name]
+
+
+def judge(results: Results, streams: list[int]) -> list[Claim]:
+    """The claims: the HTTP path costs little, the default engine is driven well, and it beats the stock server."""
+    claims = [ratio("served over engine at 32 streams", results["openvino served", 32], results["openvino engine", 32], ">=", 0.95)]
+    for count in (8, 32):
+        if count not in streams:
+            continue
+        engine, bare = results["openvino engine", count], results["openvino bare loop", count]
+        claims.append(ratio(f"openvino engine over bare loop at {count} streams", engine, bare, ">=", 1.0))
+        served, stock = results["openvino served", count], results["llama.cpp server", count]
+        claims.append(ratio(f"openvino served over stock llama.cpp server at {count} streams", served, stock, ">=", 1.8))
+    return claims
+
+
+def show(
+    console: Console,
+    gguf: Path,
+    results: Results,
+    streams: list[int],
+    memory: dict[str, float],
+    starts: dict[str, float],
+    threads: int,
+) -> None:
+    """The table, with the ceilings as its first row."""
+    info = describe(gguf)
+    bandwidth = machine.memory_bandwidth_gb_s(threads)
+    peak = ceiling.matrix_peak_gops(threads)
+    title = f"{gguf.name}: {info.parameters / 1e6:.0f}M parameters, {info.weight_bytes / 1e6:.0f} MB of weights, {threads} threads"
+    table = Table(title=title, box=None, header_style="bold")
+    table.add_column("tokens/s")
+    for heading in (*(f"{count} streams" if count > 1 else "1 stream" for count in streams), "prefill", "start s", "memory MB"):
+        table.add_column(heading, justify="right")
+    top = [f"{bandwidth * 1e9 / info.weight_bytes:.0f}" if count == 1 else "" for count in streams]
+    table.add_row(f"ceiling ({bandwidth:.0f} GB/s, {peak:.0f} int8 GOPS)", *top, f"{peak * 1e9 / 2 / info.parameters:.0f}", "", "")
+    for name, used in memory.items():
+        cells = [f"{statistics.median(results[name, count]):.0f}" for count in [*streams, 0]]
+        table.add_row(name, *cells, f"{starts[name]:.1f}", f"{used:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""One streamed answer: asks POST /v1/chat/completions and yields text as it arrives, with how fast it came.
+
+The server's own timings are preferred (headers, then `timings` on the usage chunk); what another
+OpenAI-compatible server doesn't say is measured here, and `by` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+
+import httpx
+
+from freehold.cli.http import error_of, raise_for_error, reaching
+from freehold.core import Json
+from freehold.errors import EngineFailed, Unreachable
+
+
+@dataclass(slots=True)
+class Heard:
+    """What came of one request. Filled while the stream is read; whole when `finish` is set."""
+
+    text: str = ""
+    finish: str | None = None
+    usage: Json = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    """queue_ms, ttft_ms, total_ms, tokens_per_s, as far as known."""
+    by: str = "server"
+    """Whose clock measured the timings: `server` or `client`."""
+
+    def plain(self) -> Json:
+        """The same for `--json`."""
+        return {"text": self.text, "finish_reason": self.finish, "usage": self.usage, "timings": self.timings}
+
+
+def stream(http: httpx.Client, body: Json, heard: Heard) -> Generator[str]:
+    """Yields the pieces of the answer to `body` and fills `heard`.
+
+    Raises the server's error, or `Unreachable` when the connection ends before the answer does.
+    """
+    started_s = time.monotonic()
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    url = str(http.base_url)
+    times: list[float] = []
+    with reaching(url), http.stream("POST", "/v1/chat/completions", json=asked) as response:
+        if not response.is_success:
+            response.read()
+            raise_for_error(response)
+        _note_headers(response.headers, heard)
+        for data in _events(response):
+            piece = _read_chunk(data, heard)
+            if piece:
+                times.append(time.monotonic())
+                heard.text += piece
+                yield piece
+    if heard.finish is None:
+        raise Unreachable(
+            "The connection closed before the answer was complete.",
+            next="What arrived is shown; ask again for a whole one.",
+        )
+    _measure(heard, started_s, times)
+
+
+def _events(response: httpx.Response) -> Iterator[str]:
+    """The data of each server-sent event, up to [DONE]."""
+    for line in response.iter_lines():
+        if line.startswith("data:"):
+            data = line[5:].strip()
+            if data == "[DONE]":
+                return
+            yield data
+
+
+def _read_chunk(data: str, heard: Heard) -> str:
+    try:
+        chunk = json.loads(data)
+    except ValueError as error:
+        raise EngineFailed("The server sent something that is not an answer.", data[:200]) from error
+    if chunk.get("error"):
+        raise error_of(chunk["error"], 0)
+    if chunk.get("usage"):
+        heard.usage = chunk["usage"]
+    heard.timings.update({k: v for k, v in (chunk.get("timings") or {}).items() if v is not None})
+    choices = chunk.get("choices") or []
+    if not choices:
+        return ""
+    heard.finish = choices[0].get("finish_reason") or heard.finish
+    return str((choices[0].get("delta") or {}).get("content") or "")
+
+
+def _note_headers(headers: httpx.Headers, heard: Heard) -> None:
+    for name, key in (("x-freehold-queue-ms", "queue_ms"), ("x-freehold-ttft-ms", "ttft_ms")):
+        try:
+            heard.timings[key] = float(headers[name])
+        except (KeyError, ValueError):
+            continue
+
+
+def _measure(heard: Heard, started_s: float, times: list[float]) -> None:
+    """Fills in what the server didn't say, by this side's clock."""
+    if not times:
+        return
+    own = {"ttft_ms": (times[0] - started_s) * 1000, "total_ms": (times[-1] - started_s) * 1000}
+    tokens = heard.usage.get("completion_tokens") or len(times)
+    if tokens > 1 and times[-1] > times[0]:
+        own["tokens_per_s"] = (tokens - 1) / (times[-1] - times[0])
+    if "tokens_per_s" not in heard.timings:
+        heard.by = "client"
+    heard.timings = {**{k: round(v, 3) for k, v in own.items()}, **heard.timings}
+
+
+def figures(heard: Heard) -> str:
+    """One line for people: `217 tokens/s · 9 ms to first token · <1 ms in queue · 57 tokens`."""
+    t, parts = heard.timings, []
+    if "tokens_per_s" in t:
+        parts.append(f"{t['tokens_per_s']:.{0 if t['tokens_per_s'] >= 100 else 1}f} tokens/s")
+    if "ttft_ms" in t:
+        parts.append(f"{_ms(t['ttft_ms'])} to first token")
+    if "queue_ms" in t:
+        parts.append(f"{_ms(t['queue_ms'])} in queue")
+    if heard.usage.get("completion_tokens") is not None:
+        count = heard.usage["completion_tokens"]
+        parts.append(f"{count} token{'' if count == 1 else 's'}")
+    if heard.by == "client":
+        parts.append("measured here")
+    return " · ".join(parts)
+
+
+def _ms(value: float) -> str:
+    if value < 1:
+        return "<1 ms"
+    return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.2f} s"

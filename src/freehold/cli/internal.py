@@ -1,0 +1,30 @@
+"""The two commands a supervisor starts its children with. Hidden: their order comes over an inherited socket."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+Tether = Annotated[int, typer.Option("--internal", help="File descriptor of the supervisor's socket.")]
+
+
+def work(internal: Tether) -> None:
+    """A worker under a supervisor."""
+    from freehold.worker.process import main
+
+    sys.exit(main(internal))
+
+
+def gateway(internal: Tether) -> None:
+    """A gateway under a supervisor."""
+    from freehold import log
+    from freehold.gateway import process
+    from freehold.worker import tether
+
+    order = tether.receive(internal, tether.GatewayOrder)
+    tether.leave_with_supervisor(internal)
+    config = tether.config_of(order)
+    log.setup(config.log.level, config.log.format, process="gateway")
+    sys.exit(process.run(config, order.store_path, order.pipe_path, order.listen_fd, internal))

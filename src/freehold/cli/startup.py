@@ -1,0 +1,129 @@
+"""What a person sees while `freehold serve` starts, runs and stops; with `--json`, what a program reads.
+
+Everything for people goes to standard error when `--json` is given, so that standard output is JSON alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from freehold.cli.output import gib, print_json
+from freehold.core import Failure, ModelCard
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from freehold.config import Config
+    from freehold.worker.supervisor import Event
+
+PHASES = {"download": "downloading", "convert": "converting", "map": "reading", "compile": "compiling", "warmup": "warming up"}
+
+
+class StartUp:
+    """Follows the supervisor's events. `failure` is the error that ended it, if one did."""
+
+    def __init__(self, config: Config, *, as_json: bool) -> None:
+        from rich.console import Console
+
+        self._config = config
+        self._as_json = as_json
+        self._console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
+        self._status = self._console.status("") if self._console.is_terminal else None
+        self._download: Progress | None = None
+        self._url = ""
+        self._cards: dict[str, tuple[ModelCard, int, float]] = {}
+        self.failure: Failure | None = None
+
+    def __enter__(self) -> StartUp:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._quiet()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """A `Report` of the model's download: a bar on a terminal, a line for each file elsewhere."""
+        if not total:
+            self.say(f"         {what}")
+        elif self._console.is_terminal:
+            self._bar(what, done, total)
+        elif done >= total:
+            self.say(f"         {what}, {gib(total)}")
+
+    def event(self, event: Event) -> None:
+        """Show one event of the supervisor."""
+        match event.kind:
+            case "listening":
+                self._url = event.url
+            case "phase":
+                self._phase(event)
+            case "ready" if event.card is not None:
+                self._cards[event.process] = (event.card, event.memory_bytes, event.seconds or 0.0)
+            case "serving":
+                self._serving(event.seconds or 0.0)
+            case "ended":
+                self._quiet()
+                self.say(f"{event.process} {event.reason}; it starts again in {event.seconds or 0:.1f} s")
+            case "gave_up":
+                self._quiet()
+                self.failure = event.failure
+            case "draining":
+                self._quiet()
+                self.say(f"stopping: running answers may finish (at most {self._config.server.drain_s:.0f} s; Ctrl-C again kills)")
+            case "stopped":
+                self.say("stopped")
+                if self._as_json:
+                    print_json({"state": "stopped", "url": self._url, "exit_code": 0})
+            case _:
+                pass
+
+    def _phase(self, event: Event) -> None:
+        doing = PHASES.get(event.phase, event.phase)
+        if event.seconds is None and self._status is not None:
+            self._status.update(f"{event.process}: {doing} {event.detail}")
+            self._status.start()
+
+    def _serving(self, seconds: float) -> None:
+        self._quiet()
+        for name, (card, memory_bytes, took_s) in self._cards.items():
+            phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
+            self.say(f"{name:<8} ready after {took_s:.1f} s ({phases}), {gib(memory_bytes)}")
+        card = next(iter(self._cards.values()))[0]
+        size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization}, " if card.parameters else ""
+        self.say(f"serving  {card.name}: {size}context {card.context_tokens}, {card.max_batch} answers at once a worker")
+        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {card.name!r})\n  docs   {self._url}/docs")
+        self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
+        if self._as_json:
+            cards = {name: card for name, (card, _, _) in self._cards.items()}
+            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
+
+    def _bar(self, what: str, done: int, total: int) -> None:
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        if self._download is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+            self._download = Progress(*columns, console=self._console)
+            self._download.start()
+        tasks = {task.description: task.id for task in self._download.tasks}
+        id = tasks[what] if what in tasks else self._download.add_task(what, total=total)
+        self._download.update(id, completed=done, total=total)
+
+    def _quiet(self) -> None:
+        """No spinner and no bar from here on."""
+        if self._status is not None:
+            self._status.stop()
+        if self._download is not None:
+            self._download.stop()
+            self._download = None
+
+
+def _by_phase(card: ModelCard) -> list[tuple[str, float]]:
+    """Seconds of each phase, its parts added up, in the order they began."""
+    sums: dict[str, float] = {}
+    for phase in card.phases:
+        sums[phase.name] = sums.get(phase.name, 0.0) + phase.seconds
+    return list(sums.items())

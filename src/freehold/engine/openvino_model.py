@@ -1,0 +1,224 @@
+"""Opens a model for the `openvino` engine: converts it once, keeps the result, and builds the pipeline.
+
+A GGUF is converted to OpenVINO's own form (IR, with its tokenizer) below `cache_dir/openvino/`; the next start
+maps that. The folder gets its name only when whole, and a manifest of sizes and checksums in it is checked
+before use, so a half-written or damaged one is made again. OpenVINO's own CACHE_DIR is of no use here: in
+2026.4 the pipeline's blob can't be read back (its paged attention has no opset), so every start compiles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freehold.engine.base import EngineSpec, Timer
+from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf, of_ir
+from freehold.errors import ModelError
+from freehold.machine import cores
+from freehold.model.convert import prepared
+from freehold.model.encoder import Encoder
+from freehold.model.gguf_parse import read_directory
+from freehold.model.gguf_read import GgufInfo, describe
+from freehold.model.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from openvino_genai import ContinuousBatchingPipeline, Tokenizer
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+WEIGHTS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
+BLOCK_TOKENS = 32
+"""Of the CPU plugin's KV cache."""
+BATCHED_TOKENS = 256
+"""Most tokens in one step, running answers first: what is left reads prompts in pieces."""
+_MANIFEST = "complete.json"
+_CONVERTER = 1
+"""Part of the cache's key: raise it whenever the conversion changes."""
+_WHOLE_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class OpenModel:
+    """A model ready for use. `pipeline` may be replaced by `rebuild()` after it broke."""
+
+    facts: Facts
+    vocabulary: Vocabulary
+    encoder: Encoder
+    folder: Path
+    tokenizer: Tokenizer
+    pipeline: ContinuousBatchingPipeline
+    context_tokens: int
+    max_batch: int
+    kv_blocks: int
+    threads: int
+
+    def rebuild(self) -> None:
+        """A fresh pipeline from the same files; the old one, with all it was answering, is gone."""
+        del self.pipeline
+        self.pipeline = _pipeline(self.folder, self.tokenizer, self.kv_blocks, self.threads)
+
+
+def open_model(spec: EngineSpec, timed: Timer) -> OpenModel:
+    """The model of `spec`, compiled. Raises `ModelError`."""
+    if spec.source.kind == "ir":
+        with timed("map", "OpenVINO IR"):
+            folder = Path(spec.source.path)
+            facts, vocabulary, encoder = of_ir(folder, spec)
+            tokenizer = _tokenizer(folder)
+        return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
+    with timed("convert", f"{spec.source.kind} to GGUF") if spec.source.kind == "safetensors" else timed("map", "GGUF"):
+        gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization)
+    with timed("map", "metadata and vocabulary"):
+        info = describe(gguf)
+        if why := why_not(info):
+            raise ModelError(f"OpenVINO can't run {gguf.name}.", why, "Use --engine llamacpp.")
+        facts, vocabulary, encoder = of_gguf(info, spec), Vocabulary.from_gguf(info), Encoder.from_gguf(info)
+        import openvino_genai  # noqa: F401  (timed: it is most of a warm start's mapping)
+    folder = _cache_folder(gguf, spec)
+    if not is_whole(folder):
+        with timed("convert", "GGUF to OpenVINO IR"):
+            _convert(gguf, folder)
+    with timed("map", "OpenVINO IR"):
+        tokenizer = _tokenizer(folder)
+    return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
+
+
+def why_not(info: GgufInfo) -> str:
+    """Why OpenVINO's reader would fail on this GGUF, or misread it without saying so; empty if it is fine."""
+    if info.architecture not in ARCHITECTURES:
+        return f"Its GGUF reader knows {', '.join(ARCHITECTURES)}, not {info.architecture}."
+    _, tensors, _ = read_directory(info.path)
+    if kinds := {tensor.type for tensor in tensors} - set(WEIGHTS):
+        return f"Its GGUF reader doesn't know weights of type {', '.join(sorted(kinds))}."
+    scaled = info.scalars.get(f"{info.architecture}.rope.scaling.type", "none") != "none"
+    if scaled or any(tensor.name == "rope_freqs.weight" for tensor in tensors):
+        return "Its GGUF reader ignores the scaled rotary positions that this model has."
+    return ""
+
+
+def is_whole(folder: Path) -> bool:
+    """True if `folder` holds every file of its manifest, as it was written."""
+    try:
+        listed = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        return bool(listed) and listed == _fingerprints(folder)
+    except (OSError, ValueError):
+        return False
+
+
+def _compiled(
+    spec: EngineSpec,
+    timed: Timer,
+    facts: Facts,
+    vocabulary: Vocabulary,
+    encoder: Encoder,
+    folder: Path,
+    tokenizer: Tokenizer,
+) -> OpenModel:
+    """Sizes the KV cache and compiles."""
+    batch = spec.max_batch or 32
+    wanted = min(spec.context_tokens or facts.context_tokens, facts.context_tokens)
+    block_bytes = BLOCK_TOKENS * facts.layers * facts.kv_heads * (facts.key_dim + facts.value_dim + 24)
+    each = -(-wanted // BLOCK_TOKENS) + 1
+    blocks = max(2, min(batch * each, kv_budget_bytes(spec) // block_bytes))
+    threads = spec.threads or cores()
+    with timed("compile", f"for {threads} threads"):
+        pipeline = _pipeline(folder, tokenizer, blocks, threads)
+    context = min(wanted, (blocks - 1) * BLOCK_TOKENS)
+    return OpenModel(facts, vocabulary, encoder, folder, tokenizer, pipeline, context, batch, blocks, threads)
+
+
+def _pipeline(folder: Path, tokenizer: Tokenizer, kv_blocks: int, threads: int) -> ContinuousBatchingPipeline:
+    from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig
+
+    scheduler = SchedulerConfig()
+    scheduler.num_kv_blocks = kv_blocks
+    scheduler.max_num_batched_tokens = BATCHED_TOKENS
+    scheduler.enable_prefix_caching = True
+    # Pinned threads of several workers would all sit on the first cores.
+    properties = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": threads >= cores()}
+    try:
+        return ContinuousBatchingPipeline(folder, tokenizer, scheduler, "CPU", **properties)
+    except RuntimeError as error:
+        raise _cannot("compile", folder, error) from error
+
+
+def _tokenizer(folder: Path) -> Tokenizer:
+    from openvino_genai import Tokenizer
+
+    try:
+        return Tokenizer(folder)
+    except RuntimeError as error:
+        raise _cannot("read the tokenizer of", folder, error) from error
+
+
+def _cache_folder(gguf: Path, spec: EngineSpec) -> Path:
+    status = gguf.stat()
+    key = f"{_CONVERTER} {version('openvino-genai')} {gguf.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return Path(spec.cache_dir) / "openvino" / f"{gguf.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the IR of `gguf` to `folder`, whole or not at all. Raises `ModelError`."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
+            work = Path(made) / "ir"
+            work.mkdir()
+            _save_ir(gguf, work)
+            (work / _MANIFEST).write_text(json.dumps(_fingerprints(work)), encoding="utf-8")
+            shutil.rmtree(folder, ignore_errors=True)
+            if not is_whole(folder):  # else another worker was quicker
+                os.rename(work, folder)
+    except OSError as error:
+        if not is_whole(folder):
+            next = "Make room there, or set FREEHOLD_HOME to another disk."
+            raise ModelError(f"Can't write {folder}.", f"{error.strerror}.", next) from error
+
+
+def _save_ir(gguf: Path, work: Path) -> None:
+    """The library writes beside the file it reads, so it reads a link."""
+    from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig, Tokenizer
+
+    link = work / "model.gguf"
+    link.symlink_to(gguf.resolve())
+    try:
+        tokenizer = Tokenizer(link, enable_save_ov_model=True)
+        scheduler = SchedulerConfig()
+        scheduler.num_kv_blocks = 1
+        ContinuousBatchingPipeline(link, tokenizer, scheduler, "CPU", enable_save_ov_model=True)
+    except RuntimeError as error:
+        raise _cannot("convert", gguf, error) from error
+    link.unlink()
+
+
+def _fingerprints(folder: Path) -> Mapping[str, list[int]]:
+    """Size and checksum of every file; of large ones, the checksum of their first and last MiB."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name == _MANIFEST or path.is_symlink():
+            continue
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            if size <= _WHOLE_BYTES:
+                check = zlib.crc32(file.read())
+            else:
+                check = zlib.crc32(file.read(1 << 20))
+                file.seek(-(1 << 20), os.SEEK_END)
+                check = zlib.crc32(file.read(), check)
+        found[path.name] = [size, check]
+    return found
+
+
+def _cannot(what: str, path: Path, error: RuntimeError) -> ModelError:
+    """The library's own words, without the path of its build machine."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1] if lines else "it doesn't say why"
+    return ModelError(f"OpenVINO can't {what} {path}.", f"It says: {said}.", "Try --engine llamacpp.")

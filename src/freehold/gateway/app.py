@@ -1,0 +1,225 @@
+"""All routes in one table: the FastAPI application for what is small, and the plain ASGI handlers of the token path.
+
+A token route appears twice: as a handler in `plain_routes`, which the door runs, and as a declaration here, whose
+signature is its entry in the OpenAPI document (and which answers 405 to other methods).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, Response
+
+from freehold.core import Json
+from freehold.errors import FreeholdError, InvalidRequest
+from freehold.gateway import info, wire_answers
+from freehold.gateway.auth import Guard
+from freehold.gateway.call import Call
+from freehold.gateway.chat import chat_route
+from freehold.gateway.completions import completions_route
+from freehold.gateway.desk import Desk
+from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
+from freehold.gateway.embeddings import embeddings_route
+from freehold.gateway.errors import HttpError, error_body, error_headers
+from freehold.gateway.generate import end_generated, fetch_generated, generate_route
+from freehold.gateway.pages import make_file, page_routes, respond
+from freehold.gateway.responses import Responses
+from freehold.gateway.responses_routes import responses_router
+from freehold.gateway.stream import Handler
+from freehold.gateway.wire_chat import ChatRequest
+from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest
+from freehold.telemetry.metrics import CONTENT_TYPE
+
+
+def plain_routes(desk: Desk, responses: Responses) -> dict[str, Handler]:
+    """POST routes that the door runs itself, by path."""
+    return {
+        "/v1/chat/completions": chat_route(desk),
+        "/v1/completions": completions_route(desk),
+        "/v1/responses": responses.create,
+        "/v1/embeddings": embeddings_route(desk),
+        "/generate": generate_route(desk),
+    }
+
+
+def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
+    """The FastAPI application."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    _declare_token_routes(app)
+    app.include_router(responses_router(responses))
+    _add_generations(app, desk)
+    _add_models(app, desk, guard)
+    _add_health(app, desk)
+    _add_pages(app, guard)
+    _add_error_handlers(app)
+    return app
+
+
+def reply(value: Json, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _call(request: Request) -> Call:
+    call = request.state.call
+    assert isinstance(call, Call)
+    return call
+
+
+Caller = Annotated[Call, Depends(_call)]
+
+
+def _declare_token_routes(app: FastAPI) -> None:
+    async def chat_completions(body: ChatRequest) -> None:
+        """Answer a conversation, streamed or whole."""
+
+    async def completions(body: CompletionRequest) -> None:
+        """Continue a text, or several, streamed or whole."""
+
+    async def embeddings(body: EmbeddingRequest) -> None:
+        """Turn texts into vectors, where the model can."""
+
+    async def generate(body: GenerateRequest) -> None:
+        """A prompt in, a text out. With mode `async`: 202 and an id for GET /generate/{id}."""
+
+    def add(
+        path: str, endpoint: Any, model: type, kind: str | None, more: Mapping[int | str, dict[str, Any]] | None = None
+    ) -> None:
+        responses = errors(*ANSWERING) | (streamed(kind, model.__name__) if kind else {}) | dict(more or {})
+        app.add_api_route(
+            path, endpoint, methods=["POST"], response_model=model, responses=responses, operation_id=endpoint.__name__
+        )
+
+    add("/v1/chat/completions", chat_completions, wire_answers.ChatCompletion, "chat.completion.chunk")
+    add("/v1/completions", completions, wire_answers.Completion, "text_completion")
+    add("/v1/embeddings", embeddings, wire_answers.Embeddings, None)
+    accepted: dict[int | str, dict[str, Any]] = {
+        202: {"model": wire_answers.Accepted, "description": "Accepted: it will be answered."}
+    }
+    add("/generate", generate, wire_answers.Generated, None, accepted)
+
+
+def _add_generations(app: FastAPI, desk: Desk) -> None:
+    statuses = errors(*READING, 404, 413)
+
+    @app.get("/generate/{id}", response_model=wire_answers.Generated, responses=statuses, operation_id="get_generation")
+    async def get_generation(id: str, call: Caller) -> Response:
+        """How far an asynchronous generation is, and its text once it is completed."""
+        return reply(await fetch_generated(desk, id, call))
+
+    @app.delete(
+        "/generate/{id}", response_model=wire_answers.Generated, responses=statuses, operation_id="end_generation"
+    )
+    async def end_generation(id: str, call: Caller) -> Response:
+        """Cancel a generation that is open; forget one that has ended."""
+        return reply(await end_generated(desk, id, call))
+
+
+def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
+    @app.get(
+        "/v1/models", response_model=wire_answers.ModelList, responses=errors(*READING), operation_id="list_models"
+    )
+    async def list_models() -> Response:
+        """The models that are served."""
+        return reply(info.model_list(desk))
+
+    @app.get(
+        "/v1/models/{id:path}",
+        response_model=wire_answers.ModelReply,
+        responses=errors(*READING, 404),
+        operation_id="get_model",
+    )
+    async def get_model(id: str) -> Response:
+        """One model."""
+        return reply(info.one_model(desk, id))
+
+    @app.get(
+        "/freehold/workers",
+        response_model=wire_answers.WorkerList,
+        responses=errors(*READING),
+        operation_id="list_workers",
+    )
+    async def list_workers() -> Response:
+        """Every worker: its state, model, load and restarts."""
+        return reply(info.worker_list(desk))
+
+    @app.get("/freehold/info", response_model=wire_answers.Info, responses=errors(*READING), operation_id="get_info")
+    async def get_info() -> Response:
+        """Version, models with all that is known of them, and limits."""
+        return reply(info.info(desk, guard.required))
+
+
+def _add_health(app: FastAPI, desk: Desk) -> None:
+    @app.get("/livez", response_model=wire_answers.Alive, responses=errors(*OPEN), operation_id="livez")
+    async def livez() -> Response:
+        """The gateway's event loop turns."""
+        return reply({"status": "alive"})
+
+    not_ready: dict[int | str, dict[str, Any]] = {
+        503: {"model": wire_answers.Ready, "description": "Not ready, and why."}
+    }
+
+    @app.get("/readyz", response_model=wire_answers.Ready, responses=errors(*OPEN) | not_ready, operation_id="readyz")
+    async def readyz() -> Response:
+        """Whether a request sent now would be worked on."""
+        status, body = info.readiness(desk)
+        return reply(body, status)
+
+    text: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+
+    @app.get("/metrics", response_class=Response, responses=errors(*READING) | text, operation_id="metrics")
+    async def metrics() -> Response:
+        """Figures for Prometheus."""
+        return Response(info.metrics_text(desk), headers={"content-type": CONTENT_TYPE})
+
+
+def _add_pages(app: FastAPI, guard: Guard) -> None:
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return reply(document(app, guard.required))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        file = make_file(docs_page(document(app, guard.required)).encode(), HTMLResponse.media_type or "text/html")
+        return respond(request, file, DOCS_POLICY)
+
+    app.router.routes.extend(page_routes())
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    def answer(error: FreeholdError, more: Mapping[str, str] | None = None) -> Response:
+        body = error_body(error)
+        headers = {name.decode(): value.decode() for name, value in error_headers(error, body)}
+        return Response(body, error.status, {**headers, **(more or {})})
+
+    async def freehold_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, FreeholdError)
+        return answer(error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        where = f"{request.method} {request.url.path[:200]}"
+        if error.status_code == 404:
+            return answer(
+                HttpError(404, "not_found", f"There is nothing at {where}.", next="GET /docs lists the routes.")
+            )
+        if error.status_code == 405:
+            return answer(
+                HttpError(405, "method_not_allowed", f"{where} is not a route.", next="GET /docs lists the routes."),
+                error.headers,
+            )
+        return answer(HttpError(error.status_code, "http_error", str(error.detail)), error.headers)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        return answer(InvalidRequest(f"{name}: {first['msg']}.", param=name))
+
+    app.add_exception_handler(FreeholdError, freehold_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)

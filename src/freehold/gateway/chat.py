@@ -1,0 +1,93 @@
+"""POST /v1/chat/completions: a conversation in, a message out, streamed or whole."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+import msgspec
+
+from freehold.core import Json, ModelCard
+from freehold.errors import from_failure
+from freehold.gateway.call import Call
+from freehold.gateway.collect import Collected, Whole, collect
+from freehold.gateway.desk import CANCELLED, Desk
+from freehold.gateway.events import ChatEvents, Head
+from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
+from freehold.gateway.tool_split import split
+from freehold.gateway.tools import Plan
+from freehold.gateway.usage import chat_logprobs, note_first, usage_object
+from freehold.gateway.wire import parse
+from freehold.gateway.wire_chat import ChatRequest, chat_request
+
+
+def chat_route(desk: Desk) -> Handler:
+    """The plain ASGI handler of the route."""
+
+    async def chat_completions(call: Call, body: bytes, receive: Receive, send: Send) -> None:
+        wanted = parse(ChatRequest, body)
+        card = await desk.card(wanted.model)
+        call.model = card.name
+        request, plan = chat_request(wanted, card, call, desk.server)
+        inbox = await desk.submit(request)
+        async with Follower(desk, inbox, receive):
+            if wanted.stream:
+                usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+                head = Head(request.id, int(time.time()), card.name, fingerprint(card), usage)
+                await send_stream(call, inbox, ChatEvents(head, plan), send)
+                return
+            collected = await collect(inbox)
+            note_first(call, inbox)
+            await send_json(send, msgspec.json.encode(completion(request.id, wanted, card, plan, collected, call)))
+
+    return chat_completions
+
+
+def completion(id: str, wanted: ChatRequest, card: ModelCard, plan: Plan, collected: Collected, call: Call) -> Json:
+    """The `chat.completion` object."""
+    check_not_cancelled(collected)
+    body: Json = {
+        "id": id,
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": card.name,
+        "system_fingerprint": fingerprint(card),
+        "choices": [_choice(i, whole, id, plan) for i, whole in enumerate(collected.answers[0])],
+        "usage": usage_object(collected.usage),
+        "timings": call.timings(collected.usage.completion_tokens),
+    }
+    if wanted.service_tier is not None:
+        body["service_tier"] = "default"
+    if wanted.metadata is not None:
+        body["metadata"] = wanted.metadata
+    return body
+
+
+def _choice(index: int, whole: Whole, id: str, plan: Plan) -> Json:
+    content: str | None = whole.text
+    reason = "length" if whole.finish == "length" else "stop"
+    message: Json = {"role": "assistant", "content": content, "refusal": None}
+    splitter = plan.splitter(f"{id}/{index}")
+    if splitter is not None:
+        content, calls = split(splitter, whole.text)
+        message["content"] = content or (None if calls else "")
+        if calls:
+            message["tool_calls"] = [
+                {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
+                for each in calls
+            ]
+            reason = "tool_calls" if reason == "stop" else reason
+    logprobs = chat_logprobs(whole.logprobs) if whole.logprobs is not None else None
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
+
+
+def check_not_cancelled(collected: Collected) -> None:
+    """An answer that someone cancelled from elsewhere is no answer."""
+    if any(whole.finish == "cancelled" for answers in collected.answers for whole in answers):
+        raise from_failure(CANCELLED)
+
+
+def fingerprint(card: ModelCard) -> str:
+    """Changes when anything does that may change answers to equal, seeded requests."""
+    facts = (card.name, card.engine, card.quantization, card.revision, card.source, sorted(card.versions.items()))
+    return "fp_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

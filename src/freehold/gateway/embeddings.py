@@ -1,0 +1,52 @@
+"""POST /v1/embeddings: texts in, vectors out."""
+
+from __future__ import annotations
+
+import array
+import base64
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from freehold.errors import EngineFailed
+from freehold.gateway.call import Call
+from freehold.gateway.collect import collect
+from freehold.gateway.desk import Desk
+from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
+from freehold.gateway.usage import note_first
+from freehold.gateway.wire import parse
+from freehold.gateway.wire_text import EmbeddingRequest, embedding_request
+
+
+def embeddings_route(desk: Desk) -> Handler:
+    """The plain ASGI handler of the route."""
+
+    async def embeddings(call: Call, body: bytes, receive: Receive, send: Send) -> None:
+        wanted = parse(EmbeddingRequest, body)
+        card = await desk.card(wanted.model)
+        call.model = card.name
+        inbox = await desk.submit(embedding_request(wanted, card, call, desk.server))
+        async with Follower(desk, inbox, receive):
+            collected = await collect(inbox)
+        note_first(call, inbox)
+        if collected.embeddings is None:
+            raise EngineFailed("The engine gave no embeddings.", next="Look at the worker's log.")
+        encoded = wanted.encoding_format == "base64"
+        data = [
+            {"object": "embedding", "index": i, "embedding": _base64(vector) if encoded else vector}
+            for i, vector in enumerate(collected.embeddings)
+        ]
+        tokens = collected.usage.prompt_tokens
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        await send_json(send, msgspec.json.encode({"object": "list", "data": data, "model": card.name, "usage": usage}))
+
+    return embeddings
+
+
+def _base64(vector: Sequence[float]) -> str:
+    """Little-endian float32, as OpenAI's clients read it."""
+    floats = array.array("f", vector)
+    if sys.byteorder == "big":
+        floats.byteswap()
+    return base64.b64encode(floats.tobytes()).decode()

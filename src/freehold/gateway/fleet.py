@@ -1,0 +1,154 @@
+"""What the gateway knows about its workers: who is connected, what each serves, who is on the way.
+
+Fed by the pipe (Hello, Status, Fleet). The supervisor's word counts for workers that aren't connected, a worker's own
+word for one that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+import msgspec
+
+from freehold.core import ModelCard, WorkerState, WorkerStatus
+from freehold.errors import ModelNotFound, Unavailable
+from freehold.pipe import Frame
+
+_COMING = ("starting", "loading")
+_SERVING = ("ready", "busy")
+HELLO_WAIT_S = 3.0
+"""How long a request waits when nobody is connected and nothing is known: a restarted gateway is soon found again."""
+
+
+class Line(Protocol):
+    """The gateway's end of one worker's pipe."""
+
+    worker: str
+    owner: str
+    """Who holds its claims in the ledger: `pipe.owner`."""
+
+    def send(self, frame: Frame) -> None: ...
+
+
+class Fleet:
+    """The workers as the gateway sees them. Lives in the event loop; no I/O of its own."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Line] = {}
+        self.lost_s = time.monotonic()
+        """When the last worker was lost (or this began without one)."""
+        self._statuses: dict[str, WorkerStatus] = {}
+        self._cards: dict[str, ModelCard] = {}
+        self._remembered: dict[str, ModelCard] = {}
+        self._supervised: dict[str, WorkerStatus] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # ---- told by the pipe ----
+
+    def hello(self, line: Line, pid: int, card: ModelCard | None) -> None:
+        self.lines[line.worker] = line
+        state: WorkerState = "ready" if card else "loading"
+        self._statuses[line.worker] = WorkerStatus(
+            name=line.worker, pid=pid, state=state, engine=card.engine if card else ""
+        )
+        self._learn(line.worker, card)
+
+    def status(self, worker: str, status: WorkerStatus, card: ModelCard | None) -> None:
+        self._statuses[worker] = status
+        self._learn(worker, card)
+
+    def supervised(self, workers: list[WorkerStatus]) -> None:
+        self._supervised = {worker.name: worker for worker in workers}
+        self._changed()
+
+    def gone(self, line: Line) -> None:
+        if self.lines.get(line.worker) is line:
+            del self.lines[line.worker]
+            self._statuses.pop(line.worker, None)
+            self._cards.pop(line.worker, None)
+            self.lost_s = time.monotonic()
+        self._changed()
+
+    # ---- asked by the routes ----
+
+    def workers(self) -> list[WorkerStatus]:
+        """All workers, dead and restarting ones included, by name."""
+        rows = dict(self._supervised or {})
+        for name, status in self._statuses.items():
+            known = rows.get(name)
+            model = status.model or (self._cards[name].name if name in self._cards else "")
+            restarts = max(status.restarts, known.restarts if known else 0)
+            error = status.last_error or (known.last_error if known else "")
+            rows[name] = msgspec.structs.replace(status, model=model, restarts=restarts, last_error=error)
+        return [rows[name] for name in sorted(rows)]
+
+    def models(self) -> dict[str, ModelCard]:
+        """Cards of the models that are served, or will be again when their workers are back."""
+        return {
+            **(self._remembered if self.someone_coming() else {}),
+            **{card.name: card for card in self._cards.values()},
+        }
+
+    def someone_ready(self) -> bool:
+        return any(name in self._cards and status.state in _SERVING for name, status in self._statuses.items())
+
+    def someone_coming(self) -> bool:
+        """A worker is connected, or its supervisor is starting one."""
+        if self._statuses:
+            return any(status.state in _COMING + _SERVING for status in self._statuses.values())
+        return any(worker.state in _COMING for worker in (self._supervised or {}).values())
+
+    def hopeless(self, grace_s: float) -> bool:
+        """Nobody is connected or on the way, and has not been for `grace_s`."""
+        return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s
+
+    def why_not_ready(self) -> str:
+        """One sentence for /readyz and 503s."""
+        rows = self.workers()
+        if not rows:
+            return "No worker is connected."
+        words = [f"{row.name} is {row.state}" + (f" ({row.phase})" if row.phase else "") for row in rows]
+        errors = [row.last_error for row in rows if row.last_error]
+        return "; ".join(words) + "." + (f" Last error: {errors[-1]}" if errors else "")
+
+    async def card(self, model: str | None) -> ModelCard:
+        """The card of `model` (None: of the only or first one), waiting while a worker loads.
+
+        Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming.
+        """
+        deadline_s = time.monotonic() + HELLO_WAIT_S
+        while not (models := self.models()):
+            remaining_s = deadline_s - time.monotonic()
+            if not self.someone_coming() and (remaining_s <= 0 or self._supervised is not None):
+                raise Unavailable("No worker can take the request.", self.why_not_ready(), "Try again in a moment.")
+            await self._wait(1.0 if self.someone_coming() else remaining_s)
+        if model is None:
+            return next(iter(models.values()))
+        if model not in models:
+            raise ModelNotFound(
+                f"The model {model!r} is not served here.",
+                next=f"Served: {', '.join(sorted(models))} (GET /v1/models).",
+                param="model",
+            )
+        return models[model]
+
+    # ---- inside ----
+
+    def _learn(self, worker: str, card: ModelCard | None) -> None:
+        if card is not None:
+            self._cards[worker] = card
+            self._remembered[card.name] = card
+        self._changed()
+
+    def _changed(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _wait(self, timeout_s: float) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await asyncio.wait([waiter], timeout=timeout_s)

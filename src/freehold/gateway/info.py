@@ -1,0 +1,98 @@
+"""What can be asked about the server itself: models, health, workers, figures."""
+
+from __future__ import annotations
+
+from freehold import __version__
+from freehold.core import Json, ModelCard
+from freehold.errors import ModelNotFound
+from freehold.gateway.desk import Desk
+
+
+def model_object(card: ModelCard) -> Json:
+    """One entry of /v1/models."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created_unix_s,
+        "owned_by": "freehold",
+        "engine": card.engine,
+        "source": card.source,
+        "context_tokens": card.context_tokens,
+        "quantization": card.quantization,
+        "parameters": card.parameters,
+        "chat": card.chat,
+        "tools": card.tools != "none",
+        "embeddings": card.embeddings,
+    }
+
+
+def model_list(desk: Desk) -> Json:
+    return {"object": "list", "data": [model_object(card) for _, card in sorted(desk.fleet.models().items())]}
+
+
+def one_model(desk: Desk, name: str) -> Json:
+    models = desk.fleet.models()
+    if name not in models:
+        raise ModelNotFound(
+            f"The model {name!r} is not served here.", next="GET /v1/models lists what is.", param="model"
+        )
+    return model_object(models[name])
+
+
+def readiness(desk: Desk) -> tuple[int, Json]:
+    """Status and body of /readyz: ready when a request sent now would be worked on."""
+    if desk.draining:
+        return 503, {"status": "not_ready", "reason": "The server is shutting down."}
+    if not desk.fleet.someone_ready():
+        return 503, {"status": "not_ready", "reason": desk.fleet.why_not_ready()}
+    return 200, {"status": "ready", "reason": desk.fleet.why_not_ready()}
+
+
+def worker_list(desk: Desk) -> Json:
+    """Every field of each worker, also those at their defaults."""
+    rows = [{name: getattr(row, name) for name in row.__struct_fields__} for row in desk.fleet.workers()]
+    return {"workers": rows}
+
+
+def info(desk: Desk, keys_required: bool) -> Json:
+    server = desk.server
+    return {
+        "name": "freehold",
+        "version": __version__,
+        "keys_required": keys_required,
+        "models": [_card(card) for _, card in sorted(desk.fleet.models().items())],
+        "limits": {
+            "max_body_bytes": server.max_body_bytes,
+            "max_output_tokens": server.max_output_tokens,
+            "max_n": server.max_n,
+            "max_queue": server.max_queue,
+        },
+        "queued": desk.waiting,
+        "running": desk.running,
+    }
+
+
+def _card(card: ModelCard) -> Json:
+    names = (
+        "max_batch",
+        "weight_bytes",
+        "kv_bytes_per_token",
+        "memory_bytes",
+        "threads",
+        "revision",
+        "max_top_logprobs",
+    )
+    phases = [{"name": phase.name, "seconds": phase.seconds, "detail": phase.detail} for phase in card.phases]
+    told: Json = {name: getattr(card, name) for name in names}
+    return {
+        **model_object(card),
+        **told,
+        "unsupported": list(card.unsupported),
+        "versions": card.versions,
+        "phases": phases,
+    }
+
+
+def metrics_text(desk: Desk) -> bytes:
+    states = [row.state for row in desk.fleet.workers()]
+    return desk.metrics.text(queued=desk.waiting, running=desk.running, worker_states=states)

@@ -1,0 +1,184 @@
+"""The gateway process: one task group owns the pipe, the watch and the HTTP server, and drains them in a fixed order.
+
+The first SIGTERM drains: new requests get 503, running ones are answered for up to `server.drain_s`. A second one
+ends them at once, each with an error that says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+import uvloop
+from starlette.middleware.cors import CORSMiddleware
+
+from freehold import log
+from freehold.config import Config
+from freehold.core import Json
+from freehold.errors import FreeholdError, Unavailable
+from freehold.gateway import app as application
+from freehold.gateway.auth import Guard
+from freehold.gateway.desk import Desk
+from freehold.gateway.door import Application, Door
+from freehold.gateway.fleet import Fleet
+from freehold.gateway.pipe_server import PipeServer
+from freehold.gateway.protocol import guarded
+from freehold.gateway.responses import Responses
+from freehold.ledger.group import AsyncLedger
+from freehold.ledger.sqlite import SqliteLedger
+from freehold.telemetry.metrics import Metrics
+
+_EXPOSED = (
+    "x-request-id",
+    "openai-processing-ms",
+    "x-freehold-queue-ms",
+    "x-freehold-ttft-ms",
+    "x-freehold-worker",
+    "x-freehold-model",
+)
+_LAST_WORDS_S = 2.0
+_KEEP_ALIVE_S = 75
+
+
+def run(
+    config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None
+) -> int:
+    """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
+
+    To `status_fd` goes one JSON line: `{"state": "ready", "port": N}` or `{"state": "failed", "failure": ...}`.
+    """
+    try:
+        listener = socket.socket(fileno=listen_fd)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd))
+    except FreeholdError as error:
+        log.event("gateway.failed", level="error", why=str(error))
+        _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
+        return error.exit_code
+
+
+async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.socket, status_fd: int | None) -> int:
+    guard = Guard(config.home, config.server)
+    ledger = AsyncLedger(lambda: SqliteLedger(store))
+    await ledger.start()
+    try:
+        async with asyncio.TaskGroup() as group:
+            desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)))
+            pipe = PipeServer(pipe_path, desk)
+            await pipe.start()
+            watch = group.create_task(desk.watch(config.store.keep_results_s))
+            server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
+            serving = group.create_task(server.serve(sockets=[listener]))
+            signals = _Signals()
+            await asyncio.wait(
+                [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
+            )
+            port = listener.getsockname()[1]
+            log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
+            _report(status_fd, {"state": "ready", "port": port})
+            await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
+            await _drain(desk, server, serving, signals, config.server.drain_s)
+            pipe.close()
+            watch.cancel()
+            signals.first.set()
+    finally:
+        await ledger.close()
+    return 0
+
+
+async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signals: _Signals, drain_s: float) -> None:
+    """Refuse the new, wait for the running, tell those that are cut off, close."""
+    log.event("gateway.draining", open=desk.open, seconds=drain_s)
+    waits = [asyncio.ensure_future(wait) for wait in (desk.drained(), signals.second.wait())]
+    await asyncio.wait([*waits, serving], timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    if desk.open:
+        log.event("gateway.cut_off", level="warning", open=desk.open)
+        desk.give_up(
+            Unavailable("The server was stopped before the answer ended.", next="Send the request again.").failure()
+        )
+    server.should_exit = True
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(serving), _LAST_WORDS_S + 1.0)
+    server.force_exit = True
+    await serving
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with its signals left to us and a word when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first asks to drain, the second insists."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._came)
+
+    def _came(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
+    responses = Responses(desk)
+    plain = application.plain_routes(desk, responses)
+    door: Application = Door(application.build(desk, guard, responses), plain, guard, config.server, desk.metrics)
+    origins = config.server.cors_origins
+    if not origins:
+        return door
+    return CORSMiddleware(
+        door, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED
+    )
+
+
+def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=guarded(config.server.body_timeout_s),
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(_LAST_WORDS_S),
+        backlog=2048,
+    )
+
+
+async def _contained(work: Coroutine[object, object, None]) -> None:
+    """The edge of a task: its failure is logged, and the process lives on."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001
+        log.event("gateway.task_failed", level="error", error=error)
+
+
+def _report(status_fd: int | None, line: Json) -> None:
+    if status_fd is not None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(status_fd, msgspec.json.encode(line) + b"\n")

@@ -1,0 +1,95 @@
+"""Background responses that are being answered now: their text so far, for any number of readers.
+
+The ledger keeps what ended; this keeps what is under way, in the gateway that accepted it. A worker records a kept
+answer before it tells its end, so nothing is missing in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from freehold.core import Chunk, TokenLogprob
+from freehold.gateway.desk import Desk
+from freehold.gateway.inbox import RESTART, Inbox
+from freehold.gateway.responses_events import Writer
+from freehold.gateway.responses_object import Outcome, outcome_of
+from freehold.gateway.usage import Counter
+from freehold.ledger.protocol import Entry
+
+
+class Live:
+    """One answer as it grows. `push` is told every chunk, as it comes."""
+
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        self.inbox: Inbox | None = None
+        self.pieces: list[tuple[str, tuple[TokenLogprob, ...] | None]] = []
+        self.outcome: Outcome | None = None
+        self._at_end = at_end
+        self._counter = Counter()
+        self._changed = asyncio.Event()
+
+    def push(self, chunk: Chunk) -> None:
+        self._counter.add(chunk)
+        if chunk.choice == RESTART:
+            self.pieces.clear()
+            return
+        if chunk.text or chunk.logprobs:
+            self.pieces.append((chunk.text, chunk.logprobs))
+        if chunk.finish is not None or chunk.failure is not None:
+            self.outcome = Outcome(finish=chunk.finish or "error", usage=self._counter.total(), failure=chunk.failure)
+            self._at_end()
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def tell(self, writer: Writer) -> AsyncIterator[bytes]:
+        """The events that `writer` makes of it, until the end."""
+        out: list[bytes] = []
+        writer.begin(out)
+        told = 0
+        while True:
+            changed = self._changed
+            for text, logprobs in self.pieces[told:]:
+                writer.feed(text, logprobs, out)
+            if told < len(self.pieces) and self.inbox is not None:
+                self.inbox.shown = True
+            told = len(self.pieces)
+            if self.outcome is not None:
+                writer.end(self.outcome, out)
+            if out:
+                yield b"".join(out)
+                out.clear()
+            if self.outcome is not None:
+                return
+            await changed.wait()
+
+
+async def until_done(desk: Desk, id: str, longest_s: float = 2.0) -> Entry | None:
+    """The ledger's entry once it has ended; as it is then, if that takes longer than `longest_s`."""
+    wait_s = 0.001
+    while True:
+        entry = await desk.ledger.fetch(id)
+        if entry is None or entry.state == "done" or longest_s <= 0:
+            return entry
+        await asyncio.sleep(wait_s)
+        longest_s -= wait_s
+        wait_s = min(wait_s * 2, 0.1)
+
+
+async def tell_kept(writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
+    """The events of a response that the ledger holds; waits for its end if another gateway accepted it."""
+    out: list[bytes] = []
+    writer.begin(out)
+    while True:
+        entry = await until_done(desk, writer.id, 10.0)
+        if entry is None:
+            return
+        if out and entry.state != "done":
+            yield b"".join(out)
+            out.clear()
+        if entry.state == "done":
+            break
+    answer, outcome = outcome_of(entry)
+    writer.feed(answer.text, answer.logprobs, out)
+    writer.end(outcome, out)
+    yield b"".join(out)

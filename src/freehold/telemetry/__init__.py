@@ -1,0 +1,1 @@
+"""What is known about how it goes: `metrics` counts for Prometheus."""

@@ -1,0 +1,1 @@
+"""The worker process (claim, step, publish) and the supervisor that starts, watches and replaces workers."""

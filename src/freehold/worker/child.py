@@ -1,0 +1,141 @@
+"""One process under the supervisor: started, listened to over its tether, and explained when it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from freehold.core import Failure, Record, WorkerState
+from freehold.worker import tether
+from freehold.worker.restarts import Limits, Restarts
+from freehold.worker.tether import Report
+
+_reports = msgspec.json.Decoder(Report)
+
+
+class Child:
+    """`name` stays through all its lives; `process`, `tether` and the fields below them belong to one."""
+
+    def __init__(self, name: str, command: str, order: Record, limits: Limits, fds: Sequence[int] = ()) -> None:
+        self.name = name
+        self.restarts = Restarts(limits)
+        self.state: WorkerState = "starting"
+        self.last_error = ""
+        self.leaving = False
+        """It was told to go: its end is no failure, and nobody follows it."""
+        self.start_at_s: float | None = 0.0
+        """When to start it (again); None while it runs."""
+        self.phase = ""
+        self.memory_bytes = 0
+        self.failure: Failure | None = None
+        self.started_s = 0.0
+        self.ready_at_s: float | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.tether: socket.socket | None = None
+        self._command = command
+        self._order = order
+        self._fds = tuple(fds)
+        self._unread = b""
+        self._oom_kills = 0
+
+    def start(self, program: Sequence[str], now_s: float) -> None:
+        self.state, self.phase, self.failure, self.ready_at_s = "starting", "", None, None
+        self.start_at_s, self.started_s, self._unread, self._oom_kills = None, now_s, b"", _oom_kills()
+        ours, theirs = tether.pair()
+        with theirs:
+            self.process = subprocess.Popen(
+                [*program, self._command, "--internal", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(), *self._fds),
+                stdin=subprocess.DEVNULL,
+                stdout=sys.stderr.fileno(),  # standard output belongs to the command a person typed
+                process_group=0,  # Ctrl-C in a terminal is the supervisor's to handle
+            )
+        tether.write_line(ours.fileno(), self._order)
+        ours.setblocking(False)
+        self.tether = ours
+
+    def reports(self, now_s: float) -> list[Report]:
+        """What the child has said since, already taken to heart."""
+        found: list[Report] = []
+        for line in self._lines():
+            report = _reports.decode(line)
+            found.append(report)
+            if report.state == "loading":
+                self.state, self.phase = "loading", report.phase
+            elif report.state == "ready":
+                self.state, self.phase, self.ready_at_s, self.memory_bytes = "ready", "", now_s, report.memory_bytes
+            else:
+                self.failure = report.failure
+        return found
+
+    def exit_code(self) -> int | None:
+        """Negative: the signal that killed it. None while it lives, or was never started."""
+        return None if self.process is None else self.process.poll()
+
+    def bury(self) -> str:
+        """Close what belonged to the ended life; how it ended, in words."""
+        assert self.process is not None, f"{self.name} has no life to end"
+        assert self.process.returncode is not None, f"{self.name} lives"
+        words = how_it_ended(self.process.returncode, _oom_kills() > self._oom_kills)
+        if self.tether is not None:
+            self.tether.close()
+        self.process = self.tether = None
+        self.state, self.phase, self.memory_bytes = "dead", "", 0
+        return words
+
+    def signal(self, number: int) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+
+    @property
+    def pid(self) -> int:
+        return 0 if self.process is None else self.process.pid
+
+    def _lines(self) -> list[bytes]:
+        if self.tether is None:
+            return []
+        try:
+            while part := self.tether.recv(65536):
+                self._unread += part
+            self.tether.close()  # its other end is closed: the child is ending
+            self.tether = None
+        except (BlockingIOError, ConnectionResetError):
+            pass
+        *lines, self._unread = self._unread.split(b"\n")
+        return lines
+
+
+def how_it_ended(code: int, oom_killed: bool = False) -> str:
+    """`was killed by SIGKILL (...)`: to follow the name of a process."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL" and oom_killed:
+        return "was killed by the kernel, which had run out of memory (SIGKILL)"
+    reasons = {
+        "SIGKILL": "was killed by SIGKILL: by hand, or by a memory limit",
+        "SIGSEGV": "crashed in native code (SIGSEGV)",
+        "SIGBUS": "crashed in native code (SIGBUS): often a model file that shrank or a full disk",
+        "SIGILL": "crashed on an instruction this processor lacks (SIGILL)",
+        "SIGABRT": "was aborted by native code (SIGABRT)",
+        "SIGFPE": "crashed in native code (SIGFPE)",
+    }
+    return reasons.get(name, f"was ended by {name}")
+
+
+def _oom_kills() -> int:
+    """Processes the kernel has killed for memory since boot; 0 where it doesn't say."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,181 @@
+"""The worker's end of the token pipe: dials the gateway, again and again for ever, and never blocks the engine.
+
+Single-threaded on purpose: the loop calls `receive` between steps and `wait` when it has nothing to do, and a
+send goes straight to the socket. No lock, and no thread that takes turns with the engine. What the socket
+doesn't take at once, or what is said while nobody listens, waits here, up to a limit.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from freehold import log
+from freehold.clock import Clock, SystemClock
+from freehold.pipe import AnyFrame, Frame, Reader, Tokens, encode
+
+RETRY_FIRST_S = 0.05
+RETRY_MOST_S = 1.0
+KEPT_BYTES = 32 << 20
+"""What may wait unsent; beyond it the oldest frames go, and the reader sees the gap in the offsets."""
+_CHUNK_BYTES = 1 << 18
+
+
+class PipeClient:
+    """One connection, or the next try at one. `greet` gives the frames that open every connection."""
+
+    def __init__(self, path: Path | str, greet: Callable[[], Sequence[Frame]], clock: Clock | None = None) -> None:
+        self._path = str(path)
+        self._greet = greet
+        self._clock: Clock = clock or SystemClock()
+        self._socket: socket.socket | None = None
+        self._reader = Reader()
+        self._unsent: deque[bytes] = deque()
+        self._unsent_bytes = 0
+        self._sent_of_first = 0
+        self._greeting_left = 0
+        self._retry_s = RETRY_FIRST_S
+        self._next_try_s = 0.0
+        self.dropped_frames = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def unsent_bytes(self) -> int:
+        return self._unsent_bytes
+
+    def send(self, frame: Frame) -> None:
+        """Send now if the socket takes it, else later. Without a connection only tokens are kept: the
+        greeting of the next one tells the newest of everything else."""
+        if self._socket is None and not isinstance(frame, Tokens):
+            return
+        data = encode(frame)
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        while self._unsent_bytes > KEPT_BYTES and len(self._unsent) > self._greeting_left + 1:
+            self._drop_oldest()
+        if self._socket is not None:
+            self._flush()
+
+    def receive(self) -> list[AnyFrame]:
+        """What has arrived. Also connects when it is time to try, and sends what waits."""
+        if self._socket is None and not self._dial():
+            return []
+        self._flush()
+        return self._read()
+
+    def wait(self, timeout_s: float, also: Sequence[int] = ()) -> None:
+        """Sleep until a frame or end arrives, the socket takes more, an `also` descriptor is readable, or the
+        time is over. Without a connection, no longer than until the next try."""
+        readers: list[int] = list(also)
+        writers: list[int] = []
+        if self._socket is not None:
+            readers.append(self._socket.fileno())
+            if self._unsent:
+                writers.append(self._socket.fileno())
+        else:
+            timeout_s = min(timeout_s, max(0.0, self._next_try_s - self._clock.monotonic_s()))
+        select.select(readers, writers, [], timeout_s)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Before leaving: wait until all is sent. False if time or the peer ran out."""
+        end_s = self._clock.monotonic_s() + timeout_s
+        while self._unsent and self._socket is not None and (left_s := end_s - self._clock.monotonic_s()) > 0:
+            select.select([], [self._socket.fileno()], [], left_s)
+            self._flush()
+        return not self._unsent
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # ---- inside ----------------------------------------------------------------------------------
+
+    def _dial(self) -> bool:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_try_s:
+            return False
+        new = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        new.setblocking(False)
+        try:
+            new.connect(self._path)
+        except OSError:  # nobody there yet, or its queue is full
+            new.close()
+            self._next_try_s = now_s + self._retry_s
+            self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
+            return False
+        new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self._socket, self._reader, self._retry_s = new, Reader(), RETRY_FIRST_S
+        greeting = [encode(frame) for frame in self._greet()]
+        self._unsent.extendleft(reversed(greeting))
+        self._unsent_bytes += sum(map(len, greeting))
+        self._greeting_left = len(greeting)
+        return True
+
+    def _lost(self, why: str) -> None:
+        if self._socket is None:
+            return
+        self._socket.close()
+        self._socket = None
+        self._sent_of_first = 0  # a frame sent in part is sent again whole
+        while self._greeting_left:
+            self._greeting_left -= 1
+            self._unsent_bytes -= len(self._unsent.popleft())
+        self._next_try_s = self._clock.monotonic_s() + self._retry_s
+        log.event("pipe.lost", level="warning", why=why, unsent_bytes=self._unsent_bytes)
+
+    def _push(self, data: bytes | memoryview) -> int:
+        """How many bytes the socket took; 0 also when the connection is lost."""
+        assert self._socket is not None
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._lost(str(error))
+            return 0
+
+    def _flush(self) -> None:
+        while self._unsent and self._socket is not None:
+            first = self._unsent[0]
+            sent = self._push(memoryview(first)[self._sent_of_first :] if self._sent_of_first else first)
+            if sent == 0:
+                return
+            self._sent_of_first += sent
+            if self._sent_of_first == len(first):
+                self._unsent.popleft()
+                self._unsent_bytes -= len(first)
+                self._sent_of_first = 0
+                self._greeting_left = max(0, self._greeting_left - 1)
+
+    def _drop_oldest(self) -> None:
+        """Never the greeting, nor a frame that is half on the wire."""
+        place = max(self._greeting_left, 1 if self._sent_of_first else 0)
+        self._unsent_bytes -= len(self._unsent[place])
+        del self._unsent[place]
+        self.dropped_frames += 1
+
+    def _read(self) -> list[AnyFrame]:
+        frames: list[AnyFrame] = []
+        while self._socket is not None:
+            try:
+                data = self._socket.recv(_CHUNK_BYTES)
+                frames += self._reader.feed(data)
+            except BlockingIOError:
+                break
+            except (OSError, ValueError, msgspec.DecodeError) as error:
+                self._lost(str(error))
+                break
+            if not data:
+                self._lost("the gateway closed the connection")
+            elif len(data) < _CHUNK_BYTES:
+                break
+        return frames

@@ -1,0 +1,96 @@
+"""What a worker says about itself: `Hello` and `Status` to the gateway, reports to its supervisor."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+import psutil
+
+from freehold import log
+from freehold.clock import Clock, SystemClock
+from freehold.core import Failure, LoadPhase, ModelCard, Phase, WorkerState, WorkerStatus
+from freehold.pipe import Frame, Hello, Status, owner
+from freehold.worker.pipe_client import PipeClient
+from freehold.worker.steplog import StepLog
+from freehold.worker.tether import Report, write_line
+
+STATUS_EVERY_S = 1.0
+
+
+class Presence:
+    """State and figures of this process, sent on every change of state, else once a second while it runs."""
+
+    def __init__(
+        self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None
+    ) -> None:
+        self.name = name
+        self.owner = owner(name, os.getpid())
+        self.draining = False
+        self.card: ModelCard | None = None
+        self.phases: list[LoadPhase] = []
+        self._clock: Clock = clock or SystemClock()
+        self._status_fd = status_fd
+        self._process = psutil.Process()
+        self._status = WorkerStatus(name=name, pid=os.getpid(), state="loading", model=model, engine=engine)
+        self._next_s = 0.0
+
+    def greet(self) -> list[Frame]:
+        """The frames that open every connection."""
+        return [Hello(self.name, self._status.pid, self.card), Status(self._status, self.card)]
+
+    @contextmanager
+    def timed(self, pipe: PipeClient, name: Phase, detail: str) -> Iterator[None]:
+        """Times one phase of loading, and tells supervisor and gateway when it begins and ends."""
+        self._status = msgspec.structs.replace(self._status, phase=name)
+        self._report(Report(state="loading", phase=name, detail=detail))
+        pipe.receive()  # dials, when it is time to
+        pipe.send(Status(self._status))
+        start_s = time.perf_counter()
+        yield
+        seconds = time.perf_counter() - start_s
+        self.phases.append(LoadPhase(name=name, seconds=seconds, detail=detail))
+        self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
+
+    def loaded(self, pipe: PipeClient, card: ModelCard) -> None:
+        """The model is there: ready. The card says how long each phase took and what memory it costs."""
+        memory_bytes = self._process.memory_info().rss
+        self.card = msgspec.structs.replace(card, phases=tuple(self.phases), memory_bytes=memory_bytes)
+        self._status = msgspec.structs.replace(
+            self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes
+        )
+        pipe.send(Status(self._status, self.card))
+        self._report(Report(state="ready", card=self.card, memory_bytes=memory_bytes))
+        log.event("worker.ready", model=card.name, engine=card.engine, memory_mb=memory_bytes >> 20)
+
+    def failed(self, failure: Failure) -> None:
+        """This process is about to leave with an error."""
+        self._report(Report(state="failed", failure=failure))
+
+    def update(self, pipe: PipeClient, running: int, steplog: StepLog) -> None:
+        """Called once a turn of the loop: tells the gateway if there is something to tell."""
+        state: WorkerState = "draining" if self.draining else "busy" if running else "ready"
+        now_s = self._clock.monotonic_s()
+        if state == self._status.state and (now_s < self._next_s or not running):
+            return
+        if now_s >= self._next_s:
+            self._next_s = now_s + STATUS_EVERY_S
+            memory_bytes = self._process.memory_info().rss
+        else:
+            memory_bytes = self._status.memory_bytes
+        self._status = msgspec.structs.replace(
+            self._status, state=state, running=running, memory_bytes=memory_bytes,
+            steps=steplog.steps, tokens=steplog.tokens,
+        )  # fmt: skip
+        pipe.send(Status(self._status))
+
+    def stopped(self, pipe: PipeClient) -> None:
+        self._status = msgspec.structs.replace(self._status, state="stopped", running=0)
+        pipe.send(Status(self._status))
+
+    def _report(self, report: Report) -> None:
+        if self._status_fd is not None:
+            write_line(self._status_fd, report)

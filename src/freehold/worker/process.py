@@ -1,0 +1,98 @@
+"""The life of one worker process: load the model, work until drained, leave with an exit code that says why.
+
+`freehold work --internal FD` calls `main(FD)`: its `WorkOrder` comes over the tether (`tether.py`).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import AbstractContextManager, suppress
+
+from freehold import log
+from freehold.core import Phase
+from freehold.engine.base import Engine, EngineSpec
+from freehold.errors import EngineFailed, FreeholdError
+from freehold.ledger.sqlite import SqliteLedger
+from freehold.worker.loop import WorkLoop
+from freehold.worker.pipe_client import PipeClient
+from freehold.worker.presence import Presence
+from freehold.worker.signals import StopSignals
+from freehold.worker.tether import WorkOrder, leave_with_supervisor, receive
+
+FLUSH_S = 2.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+def main(fd: int) -> int:
+    """A worker under a supervisor, whose end of the tether is `fd`."""
+    order = receive(fd, WorkOrder)
+    leave_with_supervisor(fd)
+    log.setup(order.log_level, order.log_format, worker=order.name)
+    return run(order.spec, order.name, order.store_path, order.pipe_path, fd)
+
+
+def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd: int | None = None) -> int:
+    """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0)."""
+    _name_process(name)
+    _limit_threads(spec.threads)
+    presence = Presence(name, spec.name, spec.engine, status_fd)
+    pipe = PipeClient(pipe_path, presence.greet)
+    try:
+        ledger = SqliteLedger(store_path)
+        engine = _load(spec, presence, pipe)
+        return _work(engine, ledger, pipe, presence)
+    except FreeholdError as error:
+        log.event("worker.failed", level="error", why=str(error))
+        presence.failed(error.failure())
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001  the edge of the process
+        log.event("worker.failed", level="error", error=error)
+        presence.failed(EngineFailed(f"{name} failed.", f"{type(error).__name__}: {error}").failure())
+        return 1
+
+
+def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
+    from freehold.engine.choose import build  # imports the engine's library, after the threads are limited
+
+    def timed(name: Phase, detail: str) -> AbstractContextManager[None]:
+        return presence.timed(pipe, name, detail)
+
+    pipe.receive()
+    engine = build(spec)
+    card = engine.load(timed)
+    gc.collect()
+    gc.freeze()  # what is loaded stays: no collection during a step looks at it again
+    pipe.receive()
+    presence.loaded(pipe, card)
+    return engine
+
+
+def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Presence) -> int:
+    # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
+    signals = StopSignals()
+    loop = WorkLoop(engine, ledger, pipe, presence, stop_asked=signals.asked, wake_fds=(signals.fileno(),))
+    try:
+        loop.run()
+    except Exception as error:
+        loop.fail_all(error)
+        raise
+    finally:
+        presence.stopped(pipe)
+        pipe.flush(FLUSH_S)
+        pipe.close()
+        ledger.close()
+    engine.close()
+    return 0
+
+
+def _limit_threads(threads: int) -> None:
+    """Numeric libraries read these when they are imported."""
+    if threads:
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+
+
+def _name_process(name: str) -> None:
+    """`ps` and `top` show the worker's name (Linux)."""
+    with suppress(OSError), open("/proc/self/comm", "w", encoding="utf-8") as comm:
+        comm.write(f"fh-{name}"[:15])

@@ -1,0 +1,129 @@
+"""What must be in place before any process starts: folders, the one-supervisor locks, a sound ledger, the port.
+
+All of it fails here, with a clear error and nothing started.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from freehold import log
+from freehold.config import Config
+from freehold.core import Record
+from freehold.errors import ConfigError, WorkerDied
+from freehold.ledger.sqlite import SqliteLedger
+
+SOCKET_PATH_BYTES = 103
+"""A Unix socket's path is at most this long (macOS; Linux allows four more)."""
+BACKLOG = 1024
+
+
+_OWN = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound here, only named
+
+
+class Site(Record):
+    store_path: str
+    pipe_path: str
+    host: str
+    port: int
+    """The real one, also when 0 was asked for."""
+    listen_fd: int
+
+    @property
+    def url(self) -> str:
+        """Where to reach it from this machine."""
+        address = _OWN.get(self.host, self.host)
+        return f"http://[{address}]:{self.port}" if ":" in address else f"http://{address}:{self.port}"
+
+
+@contextmanager
+def prepared(config: Config) -> Iterator[Site]:
+    """The site, for as long as the supervisor lives. Raises `ConfigError` or `StoreError`."""
+    store = store_path(config)
+    run = _private_folder(config.home / "run")
+    with ExitStack() as stack:
+        stack.enter_context(_locked(run / "lock", f"in {config.home}", "FREEHOLD_HOME"))
+        stack.enter_context(_locked(Path(f"{store}.lock"), f"on {store}", "--store.path"))
+        if len(os.fsencode(run / "pipe.sock")) > SOCKET_PATH_BYTES:
+            run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freehold-")))
+        _take_over(store)
+        listener = stack.enter_context(_listen(config.server.host, config.server.port))
+        stack.callback((run / "pipe.sock").unlink, missing_ok=True)
+        yield Site(
+            store_path=str(store),
+            pipe_path=str(run / "pipe.sock"),
+            host=config.server.host,
+            port=listener.getsockname()[1],
+            listen_fd=listener.fileno(),
+        )
+
+
+def store_path(config: Config) -> Path:
+    """The ledger's file. Only the default's folder is made; one that was named must be there."""
+    if config.store.path:
+        return Path(config.store.path).expanduser().absolute()
+    return _private_folder(config.home / "state") / "ledger.sqlite"
+
+
+def _private_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        next = "Give this user the right to write there, or set FREEHOLD_HOME."
+        raise ConfigError(f"Can't use the folder {path}.", f"{error}.", next) from error
+    return path
+
+
+@contextmanager
+def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
+    """Held until this process ends, however it ends; children don't inherit it."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"Can't use {path}.", f"{error}.", f"Check the folder, or set {setting}.") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise ConfigError(
+            f"Another Freehold (process {holder or 'unknown'}) already serves {where}.",
+            "Two supervisors must not share it.",
+            f"Stop the other one, or set another {setting}.",
+        ) from None
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _take_over(store: Path) -> None:
+    """Make or check the ledger. Nobody works yet, so what is marked as running lost its worker."""
+    ledger = SqliteLedger(store)
+    try:
+        failure = WorkerDied("The server was stopped while answering.", next="Send the request again.").failure()
+        requeued, failed = ledger.recover(failure)
+    finally:
+        ledger.close()
+    if requeued or failed:
+        log.event("ledger.recovered", requeued=len(requeued), failed=len(failed))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Bound here and handed down, so that a gateway that takes another's place refuses nobody."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        why = "Another program listens there." if error.errno == errno.EADDRINUSE else f"{error}."
+        raise ConfigError(f"Can't listen on {host}:{port}.", why, "Choose another with --port or --host.") from error

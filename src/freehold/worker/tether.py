@@ -1,0 +1,112 @@
+"""The line between the supervisor and a child: one socket, inherited as a file descriptor.
+
+The supervisor writes one JSON line, what the child shall do (so that no secret is on a command line, where every
+user of the machine can read it). The child writes a JSON line whenever its state changes. And each end sees the
+other's death as the end of the stream: a child whose supervisor is gone leaves at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Literal, TypeVar
+
+import msgspec
+
+from freehold.config import Config
+from freehold.core import Failure, Json, ModelCard, Record
+from freehold.engine.base import EngineSpec
+from freehold.log import Format, Level
+
+R = TypeVar("R", bound=Record)
+ORPHANED = 1
+"""Exit code of a child that lost its supervisor."""
+
+
+class WorkOrder(Record, tag="work"):
+    """What a worker needs to begin."""
+
+    spec: EngineSpec
+    name: str
+    store_path: str
+    pipe_path: str
+    log_level: Level = "info"
+    log_format: Format = "auto"
+
+
+class GatewayOrder(Record, tag="gateway"):
+    """What a gateway needs to begin. `listen_fd` is the bound, listening socket, inherited: a gateway that
+    takes a dead one's place keeps the port, and connections wait instead of being refused."""
+
+    config: Json
+    """`settings(config)`."""
+    store_path: str
+    pipe_path: str
+    listen_fd: int
+
+
+class Report(Record):
+    """One line from a child: its state, and what belongs to it."""
+
+    state: Literal["loading", "ready", "failed"]
+    phase: str = ""
+    detail: str = ""
+    seconds: float | None = None
+    """With a phase: it is over, and this is how long it took."""
+    card: ModelCard | None = None
+    failure: Failure | None = None
+    memory_bytes: int = 0
+
+
+def settings(config: Config) -> Json:
+    """`config` as JSON, for a `GatewayOrder`."""
+    plain = msgspec.to_builtins(config, enc_hook=str)
+    assert isinstance(plain, dict)
+    return plain
+
+
+def config_of(order: GatewayOrder) -> Config:
+    return msgspec.convert(order.config, Config, dec_hook=lambda kind, value: kind(value))
+
+
+def write_line(fd: int, record: Record) -> None:
+    """One JSON line. A peer that is gone is noticed elsewhere."""
+    data = msgspec.json.encode(record) + b"\n"
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def receive(fd: int, kind: type[R]) -> R:
+    """The child's order: the first line on its end of the tether."""
+    data = b""
+    while not data.endswith(b"\n"):
+        part = os.read(fd, 65536)
+        if not part:
+            raise SystemExit(ORPHANED)
+        data += part
+    return msgspec.json.decode(data, type=kind)
+
+
+def leave_with_supervisor(fd: int) -> None:
+    """From now on: when the other end closes, so does this process, whatever it is doing. Works everywhere,
+    also while a native library computes for minutes."""
+
+    def watch() -> None:
+        try:
+            while os.read(fd, 4096):
+                pass
+        except OSError:
+            pass
+        os._exit(ORPHANED)
+
+    threading.Thread(target=watch, name="tether", daemon=True).start()
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """(supervisor's end, child's end); pass `fileno()` of the second to the child."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return ours, theirs

@@ -1,0 +1,126 @@
+"""Group commit: many awaiting accepts, few transactions, and each its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from freehold.core import Failure, Request, Result
+from freehold.errors import Conflict, InvalidRequest, StoreError
+from freehold.ledger.group import AsyncLedger
+from freehold.ledger.sqlite import SqliteLedger
+
+
+def request(id: str, **more: object) -> Request:
+    return Request(id=id, model="m", kind="text", **more)  # type: ignore[arg-type]
+
+
+class CountingLedger(SqliteLedger):
+    """Counts transactions of accepts."""
+
+    groups: list[int]
+
+    def accept(self, requests: Sequence[Request]) -> None:
+        self.groups = [*getattr(self, "groups", []), len(requests)]
+        super().accept(requests)
+
+
+def test_what_waits_together_is_committed_together(tmp_path: Path) -> None:
+    opened: list[CountingLedger] = []
+
+    def open() -> CountingLedger:
+        opened.append(CountingLedger(tmp_path / "ledger.sqlite"))
+        return opened[0]
+
+    async def main() -> int:
+        ledger = AsyncLedger(open)
+        await ledger.start()
+        await asyncio.gather(*(ledger.accept(request(f"r{i}")) for i in range(300)))
+        depth = await ledger.depth()
+        await ledger.close()
+        return depth.queued
+
+    assert asyncio.run(main()) == 300
+    assert sum(opened[0].groups) == 300
+    assert len(opened[0].groups) < 100
+
+
+def test_one_conflict_fails_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(tmp_path / "ledger.sqlite"))
+        await ledger.start()
+        await ledger.accept(request("r3"))
+        outcomes = await asyncio.gather(*(ledger.accept(request(f"r{i}")) for i in range(6)), return_exceptions=True)
+        assert [isinstance(outcome, Conflict) for outcome in outcomes] == [i == 3 for i in range(6)]
+        assert (await ledger.depth()).queued == 6
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_a_number_too_large_to_store_fails_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(tmp_path / "ledger.sqlite"))
+        await ledger.start()
+        asked = (request("a"), request("b", json_schema={"maximum": 10**30}), request("c"))
+        outcomes = await asyncio.gather(*map(ledger.accept, asked), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [type(None), InvalidRequest, type(None)]
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_the_other_calls_go_the_same_way(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(path))
+        await ledger.start()
+        await ledger.accept(request("a", keep=True))
+        await ledger.accept(request("b"))
+        assert await ledger.annotate("a", {"x": 1})
+        assert await ledger.cancel("b") == "queued"
+        assert not await ledger.delete("a")
+        worker = SqliteLedger(path)
+        (claim,) = worker.claim("w:1", 1)
+        assert worker.finish("a", claim.attempt, Result())
+        worker.close()
+        entry = await ledger.fetch("a")
+        assert entry is not None
+        assert (entry.state, entry.request.meta) == ("done", {"x": 1})
+        assert await ledger.abandon("w:1", [], Failure(code="worker_died", what="")) == ([], [])
+        assert await ledger.expire() == []
+        assert await ledger.delete("a")
+        assert await ledger.sweep(-1.0) == 1
+        assert await ledger.check_integrity() == []
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_a_ledger_that_does_not_open_says_so_at_the_start(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(StoreError, match="does not exist"):
+            await AsyncLedger(lambda: SqliteLedger(tmp_path / "no" / "ledger.sqlite")).start()
+
+    asyncio.run(main())
+
+
+def test_closing_finishes_what_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(path))
+        await ledger.start()
+        waiting = [asyncio.ensure_future(ledger.accept(request(f"r{i}"))) for i in range(20)]
+        await asyncio.sleep(0)
+        await ledger.close()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(main())
+    ledger = SqliteLedger(path)
+    assert ledger.depth().queued == 20
+    ledger.close()

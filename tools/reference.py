@@ -1,0 +1,84 @@
+"""Writes docs/reference from the code, so that it can't disagree with it: commands, settings, errors, HTTP.
+
+`make docs` writes; a unit test fails when the files are behind the code.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from the code. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """File name to text of every reference page."""
+    return {"commands.md": commands(), "settings.md": settings(), "errors.md": errors(), "http.md": http()}
+
+
+def commands() -> str:
+    """`--help` of every command, as a terminal 100 wide shows it."""
+    from typer.testing import CliRunner
+
+    from freehold.cli.app import app
+
+    shown = ["serve", "chat", "workers", "doctor", "config", "keys", "keys add", "keys list", "keys revoke"]
+    text = NOTE + "# Commands\n"
+    for name in ["", *shown]:
+        help = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+        lines = [line.rstrip() for line in help.output.replace("Usage: root", "Usage: freehold").strip().splitlines()]
+        text += f"\n## freehold {name}\n\n```text\n" .replace(" \n", "\n") + "\n".join(lines) + "\n```\n"
+    return text
+
+
+def settings() -> str:
+    """Every setting with its default, environment name and meaning."""
+    from freehold import config
+
+    text = NOTE + "# Settings\n\nA flag beats the environment, which beats the file, which beats the default.\n"
+    text += "The file is `freehold.toml` in the current folder, else in `FREEHOLD_HOME`, else the one given with `--config`.\n"
+    text += "Any setting can be given to `freehold serve` as `--set section.key=value`.\n"
+    for section, kind in config.SECTIONS.items():
+        text += f"\n## [{section}]\n\n| key | default | environment | what it is |\n|---|---|---|---|\n"
+        for setting in (s for s in config.load(environ={})[1] if s.name.startswith(f"{section}.")):
+            value = ", ".join(setting.value) if isinstance(setting.value, tuple) else setting.value
+            default = f"`{value}`" if value != "" else "(none)"
+            name = setting.name.split(".")[1]
+            text += f"| `{name}` | {default} | `{config.env_name(setting.name)}` | {setting.help} |\n"
+        del kind
+    return text
+
+
+def errors() -> str:
+    """The tree of errors with statuses and exit codes, from its own docstring."""
+    from freehold import errors as module
+
+    tree = inspect.getdoc(module) or ""
+    return NOTE + f"# Errors and exit codes\n\n```text\n{tree}\n```\n"
+
+
+def http() -> str:
+    """Routes of the gateway with their first lines, from its OpenAPI document."""
+    from freehold.gateway.app import openapi
+
+    text = NOTE + "# HTTP\n\nThe running server has the whole document at `/openapi.json` and a page at `/docs`.\n\n"
+    text += "| route | what it does | answers |\n|---|---|---|\n"
+    for path, methods in openapi()["paths"].items():
+        for method, told in methods.items():
+            statuses = " ".join(told["responses"])
+            text += f"| `{method.upper()} {path}` | {told.get('summary', '')} | {statuses} |\n"
+    return text
+
+
+def main() -> int:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
