@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import lean
@@ -59,8 +60,6 @@ def poisson(rate: float, seconds: float) -> list[float]:
 
 def engine_alone(arrivals: list[float]) -> list[float]:
     """Seconds from intended arrival to first token of the sim engine driven by a bare loop."""
-    from contextlib import nullcontext
-
     from freehold.core import Request, Sampling
     from freehold.engine.base import EngineSpec
     from freehold.engine.choose import build
@@ -68,7 +67,11 @@ def engine_alone(arrivals: list[float]) -> list[float]:
 
     source = Source(kind="sim", path="instant", label="sim", name="sim")
     engine = build(EngineSpec(engine="sim", source=source, name="sim", cache_dir="", profile="instant"))
-    engine.load(lambda phase, detail="": nullcontext())
+
+    def untimed(phase: str, detail: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    engine.load(untimed)
     sampling = Sampling(max_tokens=TOKENS, temperature=0.0, ignore_eos=True)
     first: dict[str, float] = {}
     waiting = list(enumerate(arrivals))[::-1]

@@ -87,7 +87,7 @@ def starter_gguf() -> Path:
     from freehold.model.source import locate
 
     home = config.home_dir()
-    source = locate("starter", revision="", home=home, engine="auto", report=None)
+    source = locate("starter", home=home)
     return prepared(source, home / "cache", "q8_0")[0]
 
 

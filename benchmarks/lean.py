@@ -12,6 +12,7 @@ import selectors
 import socket
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 _USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 
@@ -40,7 +41,7 @@ class Stream:
 
 def completion(model: str, prompt: list[int] | str, max_tokens: int, **more: object) -> bytes:
     """Body of a greedy streaming completion that runs to `max_tokens`."""
-    asked = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    asked: dict[str, object] = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
     asked |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(asked | more).encode()
 
@@ -60,7 +61,7 @@ def run(port: int, streams: list[Stream], host: str = "127.0.0.1", limit_s: floa
             open_streams += 1
         pause = max(0.0, min(1.0, waiting[-1].at_s - now)) if waiting else 1.0
         for key, _ in poller.select(pause):
-            open_streams -= _receive(poller, key.fileobj, key.data)
+            open_streams -= _receive(poller, cast(socket.socket, key.fileobj), key.data)
     poller.close()
     return time.perf_counter() - start
 

@@ -64,7 +64,7 @@ class Direct:
         for line in self._child.stdout:
             if line.startswith("{"):
                 return dict(json.loads(line))
-        raise RuntimeError(f"benchmark child ended with {self._child.wait()}; run it by hand: {self._child.args}")
+        raise RuntimeError(f"benchmark child ended with {self._child.wait()}; run it by hand: {self._child.args!r}")
 
 
 class Http:
@@ -106,7 +106,7 @@ class Served(Http):
     def peak_mb(self) -> float:
         """Resident memory of all its processes now (pages they share counted for each)."""
         family = [psutil.Process(self._child.pid), *psutil.Process(self._child.pid).children(recursive=True)]
-        return sum(process.memory_info().rss for process in family) / (1 << 20)
+        return float(sum(process.memory_info().rss for process in family) / (1 << 20))
 
     def close(self) -> None:
         self._child.send_signal(signal.SIGTERM)

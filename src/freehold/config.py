@@ -100,7 +100,13 @@ class Setting:
     help: str
 
 
-SECTIONS = {f.name: type(f.default) for f in fields(Config) if f.name != "home"}
+SECTIONS: dict[str, type[Any]] = {
+    "server": ServerConfig,
+    "model": ModelConfig,
+    "engine": EngineConfig,
+    "store": StoreConfig,
+    "log": LogConfig,
+}
 
 
 def home_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -24,7 +24,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Kind = Literal["chat", "text", "embed"]
 
 
-class Sampling(Record):
+class Sampling(Record, frozen=True):
     """How tokens are chosen and when to stop. Defaults are OpenAI's; an unset value changes nothing."""
 
     max_tokens: int | None = None
@@ -50,7 +50,7 @@ class Sampling(Record):
     logit_bias: dict[int, float] = {}
 
 
-class Request(Record):
+class Request(Record, frozen=True):
     """One accepted piece of work, as it lies in the ledger. `n` answers share one prompt."""
 
     id: str
@@ -96,7 +96,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top: tuple[tuple[str, float], ...] = ()
 
 
-class Usage(Record):
+class Usage(Record, frozen=True):
     """Token counts of one request. `prompt_tokens` counts the prompt once, however many answers."""
 
     prompt_tokens: int = 0
@@ -104,7 +104,7 @@ class Usage(Record):
     completion_tokens: int = 0
 
 
-class Failure(Record):
+class Failure(Record, frozen=True):
     """An error on its way between processes; `errors.from_failure` makes it an exception again."""
 
     code: str
@@ -137,7 +137,7 @@ class Chunk(msgspec.Struct, array_like=True, gc=False):
     """kind `embed`: one vector for each input, on the last chunk."""
 
 
-class Answer(Record):
+class Answer(Record, frozen=True):
     """The whole of one choice, as kept in the ledger."""
 
     text: str = ""
@@ -146,7 +146,7 @@ class Answer(Record):
     stop: str | int | None = None
 
 
-class Result(Record):
+class Result(Record, frozen=True):
     """The one final outcome of a request: its answers, or the failure that ended it."""
 
     answers: tuple[Answer, ...] = ()
@@ -167,7 +167,7 @@ class Result(Record):
 Phase = Literal["download", "convert", "map", "compile", "warmup"]
 
 
-class LoadPhase(Record):
+class LoadPhase(Record, frozen=True):
     """One timed part of loading a model."""
 
     name: Phase
@@ -175,7 +175,7 @@ class LoadPhase(Record):
     detail: str = ""
 
 
-class ModelCard(Record):
+class ModelCard(Record, frozen=True):
     """What a worker says about the model it has loaded; the gateway decides with nothing else."""
 
     name: str
@@ -209,7 +209,7 @@ class ModelCard(Record):
 WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "stopped", "dead"]
 
 
-class WorkerStatus(Record):
+class WorkerStatus(Record, frozen=True):
     """One row of `freehold workers`."""
 
     name: str

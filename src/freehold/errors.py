@@ -9,6 +9,7 @@
     ├── StoreError           503       exit 7   the ledger can't be opened, read or written
     └── RequestError                            a request ends with an HTTP status
         ├── InvalidRequest       400            malformed, out of range, or not supported here
+        │   ├── UnsupportedParameter  400
         │   └── PromptTooLong    400
         ├── Unauthorized         401
         ├── Forbidden            403
@@ -86,6 +87,8 @@ class StoreError(FreeholdError):
 
 class RequestError(FreeholdError):
     """Ends one request. `status` is the HTTP status; `code` is the `error.code` a client reads."""
+
+    code = "request_error"
 
 
 class InvalidRequest(RequestError):

@@ -23,12 +23,12 @@ FEATURES = ("avx2", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16",
 LIBRARIES = ("openvino-genai", "xllamacpp", "torch", "vllm", "redis")
 
 
-class Gpu(Record):
+class Gpu(Record, frozen=True):
     name: str
     memory_bytes: int
 
 
-class Machine(Record):
+class Machine(Record, frozen=True):
     system: str
     cpu: str
     cores: int
@@ -87,7 +87,7 @@ def memory_bandwidth_gb_s(threads: int = 0, seconds: float = 1.0) -> float:
     count = threads or cores()
     block = 64 << 20
     pairs = [(np.ones(block, np.uint8), np.zeros(block, np.uint8)) for _ in range(count)]
-    rates = []
+    rates: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(rates) < 3:
         workers = [threading.Thread(target=np.copyto, args=(to, of)) for of, to in pairs]

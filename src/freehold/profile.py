@@ -30,7 +30,7 @@ PAYING_SHARE = 0.9
 """A batch is worth growing until it reaches this share of the best throughput."""
 
 
-class StepLaw(Record, forbid_unknown_fields=True):
+class StepLaw(Record, frozen=True, forbid_unknown_fields=True):
     """Milliseconds of one step: `base + prefill * tokens read + sequence * sequences + context * context tokens`.
 
     Where the cost of a batch is no straight line, `batch_points` gives (sequences, ms) pairs, rising in
@@ -44,7 +44,7 @@ class StepLaw(Record, forbid_unknown_fields=True):
     batch_points: tuple[tuple[int, float], ...] = ()
 
 
-class Profile(Record, forbid_unknown_fields=True):
+class Profile(Record, frozen=True, forbid_unknown_fields=True):
     """One profile.json. Units are in the names; `basis` says of each figure how it was got."""
 
     name: str

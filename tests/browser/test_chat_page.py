@@ -212,3 +212,36 @@ def test_everything_works_from_the_keyboard(server: Server, tabs: Tabs) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#fleet-card")).to_be_visible()
     expect(page.locator("#fleet-card")).to_contain_text("worker")
+
+
+def test_the_starter_says_what_it_is_for(server: Server, slow_server: Server, tabs: Tabs) -> None:
+    tab = tabs.new(server.url)
+    page = tab.open()
+    expect(page.locator(".welcome")).to_contain_text("The starter is for trying the system, not for talking to.")
+    other = tabs.new(slow_server.url).open()
+    expect(other.get_by_role("heading", name="Your model is ready.")).to_be_visible()
+    expect(other.locator(".welcome")).not_to_contain_text("starter")
+    expect(other.locator("#intent-toggle")).to_be_hidden()
+
+
+def test_naming_the_intent_reads_one_message_alone(server: Server, tabs: Tabs) -> None:
+    tab = tabs.new(server.url)
+    page = tab.open()
+    with page.expect_request("**/v1/chat/completions") as first:
+        page.locator(".tries button").first.click()
+    body = first.value.post_data_json
+    instruction = {"role": "system", "content": "Name the intent of the customer's message."}
+    assert [m["role"] for m in body["messages"]] == ["system", "user"]
+    assert (body["messages"][0], body["temperature"]) == (instruction, 0)
+    page.locator(".figures").wait_for()
+    expect(page.get_by_role("switch", name="Name the intent")).to_be_checked()
+    with page.expect_request("**/v1/chat/completions") as second:
+        tab.ask("How do I close my account?")
+    assert second.value.post_data_json["messages"] == [
+        instruction,
+        {"role": "user", "content": "How do I close my account?"},
+    ]
+    page.get_by_role("switch", name="Name the intent").uncheck()
+    with page.expect_request("**/v1/chat/completions") as third:
+        tab.ask("Thank you.")
+    assert [m["role"] for m in third.value.post_data_json["messages"]] == ["user", "assistant"] * 2 + ["user"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from servers import SimServer
 
 import freehold
 from freehold.engine.base import Engine, EngineSpec
+from freehold.engine.choose import build
 from freehold.engine.remote import RemoteEngine
 from freehold.engine.sim import SimEngine
 from freehold.model.source import Source
@@ -21,7 +21,7 @@ from freehold.model.source import Source
 CONTEXT_TOKENS = 512
 MAX_BATCH = 8
 STARTER = Path(freehold.__file__).parent / "starter"
-NAMES = ["sim", "remote"] + [n for n in ("openvino", "llamacpp") if importlib.util.find_spec(f"freehold.engine.{n}")]
+NAMES = ["sim", "remote", "openvino", "llamacpp"]
 
 
 def timed(phase: str, detail: str) -> AbstractContextManager[None]:
@@ -57,17 +57,6 @@ def make(name: str, cache: Path, server: SimServer) -> Engine:
         return RemoteEngine(remote_spec(server.url, context_tokens=CONTEXT_TOKENS))
     source = Source(kind="safetensors", path=str(STARTER), label="the built-in starter", name="starter")
     return build(spec(name, source, cache, threads=2))
-
-
-def build(wanted: EngineSpec) -> Engine:
-    """The engines with heavy libraries are imported when they are made."""
-    if wanted.engine == "openvino":
-        from freehold.engine.openvino import OpenVinoEngine
-
-        return OpenVinoEngine(wanted)
-    from freehold.engine.llamacpp import LlamaCppEngine
-
-    return LlamaCppEngine(wanted)
 
 
 @pytest.fixture(scope="module")

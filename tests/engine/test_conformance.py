@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 
 import jsonschema
 import pytest
@@ -15,6 +16,9 @@ from freehold.core import Request, Sampling
 from freehold.engine.base import Engine
 from freehold.errors import FreeholdError, InvalidRequest, PromptTooLong, UnsupportedParameter
 
+PROMPT = "I lost my card and"
+SPECIAL = re.compile(r"<\|\w+\|>")
+"""A token that is no text: it has a log-probability and shows nothing."""
 EVERY_TOKEN = tuple(range(150))
 """Stop token ids: enough of any vocabulary that a text soon meets one."""
 
@@ -49,14 +53,14 @@ def test_nothing_to_do_is_no_work(drive: Drive) -> None:
 def test_greedy_answer_ends_once_and_repeats(drive: Drive) -> None:
     first, second = drive.ask(chat()), drive.ask(chat())
     assert first.finish in ("stop", "length")
-    assert first.text
+    assert first.tokens
     assert first.text == second.text
-    assert first.usage == second.usage
-    assert first.usage.prompt_tokens > 0
+    assert first.tokens == second.tokens
+    assert first.usage.prompt_tokens == second.usage.prompt_tokens > 0
 
 
 def test_text_and_token_id_prompts(drive: Drive) -> None:
-    assert drive.ask(text("The quiet harbour", max_tokens=6, ignore_eos=True)).tokens == 6
+    assert drive.ask(text(PROMPT, max_tokens=6, ignore_eos=True)).tokens == 6
     by_id = drive.ask(text((20, 21, 22, 23, 24), max_tokens=6, ignore_eos=True))
     assert by_id.tokens == 6
     assert by_id.usage.prompt_tokens == 5
@@ -85,7 +89,7 @@ def test_context_is_the_limit_without_max_tokens(drive: Drive) -> None:
 
 def test_prompt_too_long(drive: Drive) -> None:
     assert isinstance(drive.refusal(chat("word and word " * CONTEXT_TOKENS)), PromptTooLong)
-    assert drive.ask(chat()).text
+    assert drive.ask(chat()).tokens
 
 
 # ---- how tokens are chosen ----------------------------------------------------------------------
@@ -151,9 +155,9 @@ def test_top_k_of_one_is_greedy(drive: Drive) -> None:
 
 def test_stop_string_is_cut_out(drive: Drive) -> None:
     needs(drive, "stop")
-    full = drive.ask(chat(ignore_eos=True)).text
+    full = drive.ask(text(PROMPT, ignore_eos=True)).text
     stop = full[9:16]
-    answer = drive.ask(chat(ignore_eos=True, stop=("never written", stop)))
+    answer = drive.ask(text(PROMPT, ignore_eos=True, stop=("never written", stop)))
     assert answer.text == full[: full.index(stop)]
     assert answer.finish == "stop"
     assert answer.stop == stop
@@ -161,8 +165,8 @@ def test_stop_string_is_cut_out(drive: Drive) -> None:
 
 def test_stop_string_that_never_comes_keeps_nothing_back(drive: Drive) -> None:
     needs(drive, "stop")
-    full = drive.ask(chat(ignore_eos=True))
-    answer = drive.ask(chat(ignore_eos=True, stop=(full.text[-4:] + "never", full.text[5:9] + "!?")))
+    full = drive.ask(text(PROMPT, ignore_eos=True))
+    answer = drive.ask(text(PROMPT, ignore_eos=True, stop=(full.text[-4:] + "never", full.text[5:9] + "!?")))
     assert answer.text == full.text
     assert answer.finish == "length"
 
@@ -183,9 +187,9 @@ def test_logprobs_are_well_formed(drive: Drive, kind: str) -> None:
     needs(drive, "logprobs")
     top = min(3, drive.engine.card.max_top_logprobs)
     asked = {"logprobs": True, "top_logprobs": top, "max_tokens": 12, "ignore_eos": True}
-    answer = drive.ask(chat(**asked) if kind == "chat" else text("The quiet harbour", **asked))
+    answer = drive.ask(chat(**asked) if kind == "chat" else text(PROMPT, **asked))
     assert len(answer.logprobs) == answer.tokens
-    assert "".join(one.token for one in answer.logprobs).strip() == answer.text.strip()
+    assert SPECIAL.sub("", "".join(one.token for one in answer.logprobs)).strip() == answer.text.strip()
     for one in answer.logprobs:
         assert one.logprob <= 1e-6
         values = [value for _, value in one.top]
@@ -218,7 +222,7 @@ SCHEMA = {
 
 def test_json_schema_is_satisfied(drive: Drive) -> None:
     needs(drive, "json_schema")
-    answer = drive.ask(chat(json_schema=SCHEMA, max_tokens=200))
+    answer = drive.ask(chat(json_schema=SCHEMA, max_tokens=400))
     assert answer.finish == "stop"
     jsonschema.validate(json.loads(answer.text), SCHEMA)
 

@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -459,6 +460,15 @@ def test_the_named_model_is_taken() -> None:
         assert load(server).source.startswith("m at")
 
 
+def test_a_model_named_behind_the_url_is_taken_or_missed() -> None:
+    with Server(models=["a", "b"]) as server:
+        engine = RemoteEngine(remote_spec(f"{server.url}/v1#b"))
+        assert engine.load(timed).source.startswith("b at")
+        engine.close()
+    with Server(models=["a"]) as server, pytest.raises(ModelError, match="no model 'b'"):
+        RemoteEngine(remote_spec(f"{server.url}#b")).load(timed)
+
+
 @pytest.mark.parametrize("models", [["a", "b"], []])
 def test_a_model_that_is_not_there(models: list[str]) -> None:
     with Server(models=models) as server, pytest.raises(ModelError) as caught:
@@ -481,6 +491,21 @@ def test_close_without_load() -> None:
     engine = RemoteEngine(remote_spec("http://127.0.0.1:1"))
     engine.close()
     engine.close()
+
+
+def test_what_is_no_url() -> None:
+    with pytest.raises(ModelError, match="isn't a URL"):
+        RemoteEngine(remote_spec("http://host:notaport"))
+
+
+def test_a_client_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with Server(good) as server:
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+        engine = RemoteEngine(remote_spec(server.url.replace("127.0.0.1", "127.0.0.2")))
+        with pytest.raises(ModelError, match="broke down"):
+            engine.load(timed)
+    with pytest.raises(FreeholdError):
+        engine.embed(["x"])
 
 
 def test_user_and_password_are_not_shown() -> None:

@@ -41,7 +41,8 @@ class Supervised:
             self.events.append(event)
             if event.kind == kind and process in ("", event.process):
                 return event
-        raise AssertionError(f"no {kind} of {process or 'anyone'}: {[(e.kind, e.process, e.reason) for e in self.events]}")
+        seen = [(event.kind, event.process, event.reason) for event in self.events]
+        raise AssertionError(f"no {kind} of {process or 'anyone'}: {seen}")
 
     def pid(self, process: str) -> int:
         """Of its latest life."""

@@ -37,7 +37,19 @@ def refused(reply: httpx.Response, status: int = 400) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe\x00", b'{"messages": "\xff"}', b"[" * 100_000, b"{}", b"\x00" * 64],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"1",
+        b'"x"',
+        b"\xff\xfe\x00",
+        b'{"messages": "\xff"}',
+        b"[" * 100_000,
+        b"{}",
+        b"\x00" * 64,
+    ],
     ids=range(11),
 )
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/embeddings", "/v1/responses", "/generate"])
@@ -65,7 +77,7 @@ def test_what_is_no_request(http: httpx.Client, path: str, body: bytes) -> None:
         ("max_tokens", {"max_tokens": 5, "max_completion_tokens": 6}),
         ("n", {"n": 1000}),
         ("n", {"n": 0}),
-        ("seed", {"seed": 10**30}),
+        ("seed", {"seed": "lucky"}),
         ("stop", {"stop": 5}),
         ("stop[0]", {"stop": [""]}),
         ("stop", {"stop": ["a"] * 100}),
@@ -99,7 +111,18 @@ def test_unknown_field_names_the_nearest(http: httpx.Client) -> None:
 
 
 def test_null_means_left_out(http: httpx.Client) -> None:
-    names = ("audio", "functions", "temperature", "stop", "seed", "tools", "response_format", "stream", "n", "logit_bias")
+    names = (
+        "audio",
+        "functions",
+        "temperature",
+        "stop",
+        "seed",
+        "tools",
+        "response_format",
+        "stream",
+        "n",
+        "logit_bias",
+    )
     assert http.post(CHAT, json={"messages": ASK, "max_tokens": 2, **dict.fromkeys(names)}).status_code == 200
 
 
@@ -165,7 +188,9 @@ def test_endless_headers(sim: Server) -> None:
         assert not answer or answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
 
 
-@pytest.mark.parametrize("sent", [b"", b"POST /generate HT", b"POST /generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{"])
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /generate HT", b"POST /generate HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{"]
+)
 def test_slow_loris(tmp_path: Any, sent: bytes) -> None:
     with Server(tmp_path, flags={"server.body_timeout_s": 0.3}, workers=0) as server, connected(server) as wire:
         wire.sendall(sent)
@@ -193,7 +218,9 @@ def test_client_vanishes_while_it_waits_or_sends(sim: Server, http: httpx.Client
 
 
 def head(*lines: str) -> bytes:
-    return "\r\n".join([f"POST {CHAT} HTTP/1.1", "host: localhost", "content-type: application/json", *lines, "", ""]).encode()
+    return "\r\n".join(
+        [f"POST {CHAT} HTTP/1.1", "host: localhost", "content-type: application/json", *lines, "", ""]
+    ).encode()
 
 
 def connected(server: Server) -> socket.socket:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
@@ -13,10 +13,10 @@ from server import Server
 
 
 class GetWeather(BaseModel):
-    """The weather of a place."""
+    """The weather of a place. Closed, so that any model ends a call."""
 
-    city: str
-    days: int
+    city: Literal["Bonn", "Erfurt"]
+    days: Literal[1, 2]
 
 
 SCHEMA = GetWeather.model_json_schema()
@@ -33,12 +33,52 @@ ASK = "Please use get_weather for Bonn."
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenAI]:
-    with (
-        Server(tmp_path_factory.mktemp("tools")) as server,
-        OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True) as client,
-    ):
+def client(sim: Server) -> Iterator[OpenAI]:
+    with strict(sim) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def every(server: Server) -> Iterator[OpenAI]:
+    """A client of each engine in turn. Only `sim` surely calls by itself; any engine can be made to."""
+    with strict(server) as client:
+        yield client
+
+
+def strict(server: Server) -> OpenAI:
+    return OpenAI(
+        base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60, _strict_response_validation=True
+    )
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_any_engine_can_be_made_to_call(every: OpenAI, choice: Any) -> None:
+    answer = every.chat.completions.create(
+        model="tester",
+        messages=[{"role": "user", "content": "Weather in Bonn for two days?"}],
+        tools=[CHAT_TOOL],
+        tool_choice=choice,
+        max_tokens=100,
+        temperature=0,
+    ).choices[0]
+    assert answer.finish_reason == "tool_calls"
+    assert answer.message.tool_calls is not None
+    assert answer.message.tool_calls[0].function.name == "get_weather"
+    GetWeather.model_validate_json(answer.message.tool_calls[0].function.arguments)
+
+
+def test_any_engine_takes_tools_and_their_answers(every: OpenAI) -> None:
+    first = every.responses.create(input=ASK, tools=[FLAT_TOOL], max_output_tokens=40)
+    assert first.output
+    call: Any = {
+        "type": "function_call",
+        "call_id": "c1",
+        "name": "get_weather",
+        "arguments": '{"city": "Bonn", "days": 1}',
+    }
+    answer: Any = {"type": "function_call_output", "call_id": "c1", "output": "sunny"}
+    user: Any = {"role": "user", "content": ASK}
+    assert every.responses.create(input=[user, call, answer], tools=[FLAT_TOOL], max_output_tokens=20).output
 
 
 @pytest.mark.parametrize("choice", ["auto", "required", NAMED])

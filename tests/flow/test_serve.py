@@ -29,7 +29,10 @@ def test_two_workers_serve_are_listed_and_leave(tmp_path: Path) -> None:
         done = freehold("workers", "--url", server.url, "--json", home=tmp_path)
         rows = last_json(done.stdout)["workers"]
         assert isinstance(rows, list)
-        assert [(row["name"], row["model"], row["running"]) for row in rows] == [("worker-1", "mine", 0), ("worker-2", "mine", 0)]
+        assert [(row["name"], row["model"], row["running"]) for row in rows] == [
+            ("worker-1", "mine", 0),
+            ("worker-2", "mine", 0),
+        ]
         assert all(row["state"] in ("ready", "busy") and psutil.pid_exists(row["pid"]) for row in rows)
         shown = freehold("workers", "--url", server.url, home=tmp_path)
         assert "worker-2" in shown.stdout
@@ -42,7 +45,13 @@ def test_two_workers_serve_are_listed_and_leave(tmp_path: Path) -> None:
 
 
 def test_a_running_answer_survives_sigterm_and_new_ones_are_refused(tmp_path: Path) -> None:
-    body = {"model": "m", "messages": [{"role": "user", "content": "go"}], "max_tokens": 60, "ignore_eos": True, "stream": True}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "go"}],
+        "max_tokens": 60,
+        "ignore_eos": True,
+        "stream": True,
+    }
     with (
         Served(tmp_path / "home", "sim:llama-125m-openvino-2core", "--name", "m") as server,
         httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, trust_env=False, timeout=60) as reply,

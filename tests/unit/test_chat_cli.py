@@ -8,7 +8,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -291,6 +290,10 @@ class Terminal:
         self.seen = self.seen.partition(text)[2]
 
     def leave(self) -> int:
+        """The exit code. Reads to the end: a terminal that nobody reads holds up who writes to it."""
+        with contextlib.suppress(OSError):
+            while os.read(self.master, 4096):
+                pass
         return self.process.wait(20)
 
     def __enter__(self) -> Self:
@@ -347,7 +350,7 @@ def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(upstream: Upstream) -> 
         terminal.until("Ctrl-C again leaves.")
         terminal.until("\n> ")
         terminal.type("\x03")
-        assert terminal.leave() in (130, -signal.SIGINT)
+        assert terminal.leave() == 130
 
 
 def test_piped_input_is_one_message(upstream: Upstream) -> None:

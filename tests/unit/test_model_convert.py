@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,14 @@ def test_a_second_time_is_cached_until_an_input_changes(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").write_text("{{ messages }}")
     assert prepared(source(folder), tmp_path)[1] is False
     assert not list((tmp_path / "gguf").glob(".*"))
+
+
+def test_many_who_start_together_convert_once(tmp_path: Path) -> None:
+    made.write_checkpoint(tmp_path / "model")
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: prepared(source(tmp_path / "model"), tmp_path), range(4)))
+    assert len({path for path, _ in results}) == 1
+    assert sorted(was_cached for _, was_cached in results) == [False, True, True, True]
 
 
 def test_a_gguf_is_its_own_and_others_have_none(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,14 @@ def test_a_cut_connection_goes_on_where_it_stopped(hub: Hub, gguf: bytes, tmp_pa
     assert hub.gets("tiny-Q8_0.gguf") == ["", f"bytes={10 << 20}-"]
 
 
+def test_many_who_start_together_download_once(hub: Hub, checkpoint: dict[str, bytes], tmp_path: Path) -> None:
+    hub.repos["org/tiny"] = checkpoint
+    with ThreadPoolExecutor(4) as pool:
+        sources = list(pool.map(lambda _: locate("org/tiny", home=tmp_path), range(4)))
+    assert len(set(sources)) == 1
+    assert len(hub.gets("tokenizer.json")) == 1
+
+
 def test_a_killed_download_goes_on_in_the_next_process(
     hub: Hub, gguf: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +247,13 @@ def test_what_the_hub_refuses_is_explained(hub: Hub, tmp_path: Path, monkeypatch
     with pytest.raises(ModelError, match="has no revision 'v9'"):
         locate("org/tiny", revision="v9", home=tmp_path)
     with pytest.raises(ModelError, match="The file is corrupt"):
+        locate("org/tiny", home=tmp_path)
+
+
+def test_a_home_that_cannot_be_written_is_said(hub: Hub, gguf: bytes, tmp_path: Path) -> None:
+    hub.repos["org/tiny"] = {"x.gguf": gguf}
+    (tmp_path / "models").write_text("a file, where a folder should be")
+    with pytest.raises(ModelError, match=r"Can't write below .*FREEHOLD_HOME"):
         locate("org/tiny", home=tmp_path)
 
 

@@ -101,7 +101,10 @@ def test_instructions_hold_for_one_turn(instructions: str | None, turns: list[Js
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": []}]}, "input[0]"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input[0].content[0]"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
+            "input[0].content[0].type",
+        ),
         ({"input": [{"role": "user", "content": "x", "colour": 1}]}, "input[0].colour"),
         ({"temprature": 1}, "temprature"),
         ({"temperature": 3}, "temperature"),

@@ -16,7 +16,7 @@ from freehold.core import Record
 Verdict = Literal["ok", "note", "missing"]
 
 
-class Check(Record):
+class Check(Record, frozen=True):
     """One line of the report. `advice` says what to do where the verdict isn't ok."""
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from freehold.errors import FreeholdError, UsageError, from_failure
 if TYPE_CHECKING:
     from freehold.cli.startup import StartUp
     from freehold.config import Config
-    from freehold.engine.base import EngineSpec
+    from freehold.engine.base import EngineName, EngineSpec
 
 Model = Annotated[
     str | None,
@@ -93,7 +93,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         f"{engine.workers} worker{'s' if engine.workers > 1 else ''} with {threads} thread{'s' if threads > 1 else ''} each"
     )
     return EngineSpec(
-        engine=choice.engine,
+        engine=cast("EngineName", choice.engine),
         source=source,
         name=model.name or source.name,
         cache_dir=str(config.home / "cache"),

@@ -19,10 +19,13 @@ Timer = Callable[[Phase, str], AbstractContextManager[None]]
 """`with timed("compile", "detail"):` reports and times one phase of loading."""
 
 
-class EngineSpec(Record):
+EngineName = Literal["openvino", "llamacpp", "remote", "sim"]
+
+
+class EngineSpec(Record, frozen=True):
     """Everything an engine needs to know to load, decided before the worker starts."""
 
-    engine: Literal["openvino", "llamacpp", "remote", "sim"]
+    engine: EngineName
     source: Source
     name: str
     """The model's name in the API."""
@@ -44,6 +47,10 @@ class EngineSpec(Record):
     remote_retries: int = 3
     sim_speed: float = 1.0
     sim_faults: str = ""
+
+    def __repr__(self) -> str:
+        """Without the key: a spec may end up in a log or a traceback."""
+        return f"EngineSpec({self.engine}, {self.name!r}, {self.source!r})"
 
 
 class Step(msgspec.Struct, gc=False):

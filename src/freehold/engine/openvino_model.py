@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ _MANIFEST = "complete.json"
 _CONVERTER = 1
 """Part of the cache's key: raise it whenever the conversion changes."""
 _WHOLE_BYTES = 4 << 20
+_ABANDONED_S = 3600.0
 
 
 @dataclass(slots=True)
@@ -169,6 +171,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     """Write the IR of `gguf` to `folder`, whole or not at all. Raises `ModelError`."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
         with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
             work = Path(made) / "ir"
             work.mkdir()
@@ -181,6 +184,13 @@ def _convert(gguf: Path, folder: Path) -> None:
         if not is_whole(folder):
             next = "Make room there, or set FREEHOLD_HOME to another disk."
             raise ModelError(f"Can't write {folder}.", f"{error.strerror}.", next) from error
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what conversions that were killed left behind."""
+    for left in parent.glob("making-*"):
+        if time.time() - left.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _save_ir(gguf: Path, work: Path) -> None:

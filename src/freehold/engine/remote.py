@@ -1,7 +1,8 @@
 """The `remote` engine: any OpenAI-compatible URL behind the same queue as a model of one's own.
 
 Its steps are hidden: `step` hands on what has arrived, waiting at most `IDLE_S`, and says nothing of
-prompt tokens or context. The line to the server is `remote_link`, the wire is `remote_wire`.
+prompt tokens or context. The thread that holds the line is `remote_link`, one
+attempt is `remote_stream`, OpenAI's shapes are `remote_wire` and `remote_reply`.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import psutil
 
 from freehold.core import Chunk, Json, ModelCard, Request, Usage
 from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
-from freehold.engine.remote_link import Body, Link
+from freehold.engine.remote_link import Link
 from freehold.engine.remote_reply import Reply
+from freehold.engine.remote_stream import Body, Remote
 from freehold.engine.remote_wire import base_url, path_and_body
 from freehold.errors import (
     ConfigError,
@@ -53,9 +55,12 @@ class RemoteEngine:
             next = "Set FREEHOLD_ENGINE_REMOTE_KEY again."
             raise ConfigError("The remote's key has characters that no key has.", next=next)
         self.spec = spec
-        self._url = base_url(spec.source.path)
         self._streams = spec.max_batch or DEFAULT_STREAMS
-        self._link = Link(self._url, key, spec.remote_timeout_s, spec.remote_retries, self._streams)
+        try:
+            self._remote = Remote(base_url(spec.source.path), key, spec.remote_timeout_s)
+        except ValueError as error:
+            raise ModelError("That isn't a URL.", f"{error}.", "Write http://HOST:PORT/v1.") from None
+        self._link = Link(self._remote, spec.remote_retries, self._streams)
         self._serials = itertools.count()
         self._open: dict[int, _Open] = {}
         self._ended: list[Chunk] = []
@@ -63,10 +68,11 @@ class RemoteEngine:
         self._model = ""
 
     def load(self, timed: Timer) -> ModelCard:
-        """Ask the remote for its models and pick the one named, or the only one."""
-        self._link.open()
+        """Ask the remote for its models and pick the one that the URL (`#model`) or `spec.name` names, or the
+        only one. Raises `Unreachable` or `ModelError`."""
         try:
-            with timed("map", f"asking {self._link.where.removeprefix('The remote ')} for its models"):
+            self._link.open()
+            with timed("map", f"asking {self._remote.where.removeprefix('The remote ')} for its models"):
                 models = _models(self._link.get_json("GET", "/models"))
         except Unavailable as error:
             self.close()
@@ -82,7 +88,7 @@ class RemoteEngine:
         self.card = ModelCard(
             name=self.spec.name or self._model,
             engine="remote",
-            source=f"{self._model} at {self._link.where.removeprefix('The remote ')}",
+            source=f"{self._model} at {self._remote.where.removeprefix('The remote ')}",
             context_tokens=min(self.spec.context_tokens or context, context),
             max_batch=self._streams,
             tools="hermes",
@@ -95,15 +101,16 @@ class RemoteEngine:
         return self.card
 
     def _pick(self, models: list[Json]) -> Json:
-        names = [str(model["id"]) for model in models]
-        for model in models:
-            if model["id"] in (self.spec.name, self.spec.source.name):
-                return model
-        if len(models) == 1:
+        asked = self.spec.source.path.partition("#")[2]
+        by_name = {str(model["id"]): model for model in models}
+        if about := by_name.get(asked or self.spec.name):
+            return about
+        if len(models) == 1 and not asked:
             return models[0]
         self.close()
-        there = f"It has: {', '.join(sorted(names)[:20])}." if names else "It lists none."
-        raise ModelError(f"{self._link.where} has no model {self.spec.name!r}.", there, "Name one of them with --name.")
+        there = f"It has: {', '.join(sorted(by_name)[:20])}." if by_name else "It lists none."
+        next = "Name one behind the URL, as in http://HOST:PORT/v1#MODEL."
+        raise ModelError(f"{self._remote.where} has no model {asked or self.spec.name!r}.", there, next)
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
@@ -122,6 +129,7 @@ class RemoteEngine:
     def step(self) -> Step:
         chunks, self._ended = self._ended, []
         running = len(self._open)
+        self._link.check()
         wait_s = 0.0 if chunks or not running else IDLE_S
         while self._open:
             try:
@@ -149,12 +157,14 @@ class RemoteEngine:
             self._ended.append(Chunk(id, answer.choice, answer.offset, 0, "", None, "cancelled", usage))
 
     def embed(self, texts: Sequence[str]) -> tuple[tuple[tuple[float, ...], ...], int]:
+        if self._closed:
+            raise EngineFailed("The engine is closed.")
         body: Json = {"model": self._model, "input": list(texts), "encoding_format": "float"}
         reply = self._link.get_json("POST", "/embeddings", body)
         try:
             read = msgspec.convert(reply, _Embeddings)
         except msgspec.ValidationError as error:
-            raise EngineFailed(f"{self._link.where} sent embeddings that can't be read.", f"{error}.") from None
+            raise EngineFailed(f"{self._remote.where} sent embeddings that can't be read.", f"{error}.") from None
         rows = sorted(read.data, key=lambda row: row.index)
         return tuple(row.embedding for row in rows), read.usage.prompt_tokens
 

@@ -18,8 +18,9 @@ _LONGEST_QUOTE = 400
 
 
 def base_url(url: str) -> str:
-    """The API's root for what a person typed: with or without `/v1`, or an endpoint pasted whole."""
-    url = url.rstrip("/")
+    """The API's root for what a person typed: with or without `/v1`, or an endpoint pasted whole. What
+    follows a `#` names a model and is no part of it."""
+    url = url.partition("#")[0].rstrip("/")
     for ending in ("/chat/completions", "/completions", "/embeddings", "/models"):
         url = url.removesuffix(ending)
     scheme, found, rest = url.partition("://")

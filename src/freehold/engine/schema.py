@@ -58,6 +58,8 @@ class _Checker:
     def __init__(self, root: Json) -> None:
         self.root = root
         self.nodes = 0
+        self.ending: set[str] = set()
+        """References whose values are known to end."""
 
     def run(self) -> None:
         self.node(self.root, "#", 0)
@@ -133,7 +135,9 @@ class _Checker:
         if (ref := schema.get("$ref")) is not None:
             if ref in through:
                 raise _refuse(f"{ref!r} requires itself, so no value could ever end", path)
-            self.ends(self.resolve(ref, path), path, through | {ref})
+            if ref not in self.ending:
+                self.ends(self.resolve(ref, path), path, through | {ref})
+                self.ending.add(ref)
         properties = schema.get("properties", {})
         for name in schema.get("required", []):
             self.ends(properties.get(name), f"{path}/properties/{name}", through)

@@ -24,7 +24,7 @@ from freehold.errors import ConfigError
 FAIL_AFTER_TOKENS = 4
 
 
-class Faults(Record):
+class Faults(Record, frozen=True):
     """The dials as numbers; 0 is off."""
 
     slow: float = 1.0

@@ -11,13 +11,11 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
 from freehold.core import Json
-from freehold.errors import FreeholdError, InvalidRequest
 from freehold.gateway import info, wire_answers
+from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
 from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
@@ -25,7 +23,6 @@ from freehold.gateway.completions import completions_route
 from freehold.gateway.desk import Desk
 from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
 from freehold.gateway.embeddings import embeddings_route
-from freehold.gateway.errors import HttpError, error_body, error_headers
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
 from freehold.gateway.pages import make_file, page_routes, respond
 from freehold.gateway.responses import Responses
@@ -56,7 +53,7 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     _add_models(app, desk, guard)
     _add_health(app, desk)
     _add_pages(app, guard)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     return app
 
 
@@ -97,8 +94,12 @@ def _declare_token_routes(app: FastAPI) -> None:
     add("/v1/chat/completions", chat_completions, wire_answers.ChatCompletion, "chat.completion.chunk")
     add("/v1/completions", completions, wire_answers.Completion, "text_completion")
     add("/v1/embeddings", embeddings, wire_answers.Embeddings, None)
+    links = {
+        name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+        for name in ("get_generation", "end_generation")
+    }
     accepted: dict[int | str, dict[str, Any]] = {
-        202: {"model": wire_answers.Accepted, "description": "Accepted: it will be answered."}
+        202: {"model": wire_answers.Accepted, "description": "Accepted: it will be answered.", "links": links}
     }
     add("/generate", generate, wire_answers.Generated, None, accepted)
 
@@ -188,38 +189,3 @@ def _add_pages(app: FastAPI, guard: Guard) -> None:
         return respond(request, file, DOCS_POLICY)
 
     app.router.routes.extend(page_routes())
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    def answer(error: FreeholdError, more: Mapping[str, str] | None = None) -> Response:
-        body = error_body(error)
-        headers = {name.decode(): value.decode() for name, value in error_headers(error, body)}
-        return Response(body, error.status, {**headers, **(more or {})})
-
-    async def freehold_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, FreeholdError)
-        return answer(error)
-
-    async def http_error(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        where = f"{request.method} {request.url.path[:200]}"
-        if error.status_code == 404:
-            return answer(
-                HttpError(404, "not_found", f"There is nothing at {where}.", next="GET /docs lists the routes.")
-            )
-        if error.status_code == 405:
-            return answer(
-                HttpError(405, "method_not_allowed", f"{where} is not a route.", next="GET /docs lists the routes."),
-                error.headers,
-            )
-        return answer(HttpError(error.status_code, "http_error", str(error.detail)), error.headers)
-
-    async def invalid(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        name = str(first["loc"][-1])
-        return answer(InvalidRequest(f"{name}: {first['msg']}.", param=name))
-
-    app.add_exception_handler(FreeholdError, freehold_error)
-    app.add_exception_handler(HTTPException, http_error)
-    app.add_exception_handler(RequestValidationError, invalid)

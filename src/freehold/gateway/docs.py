@@ -45,7 +45,7 @@ def streamed(kind: str, model: str) -> dict[int | str, dict[str, Any]]:
     """The 200 of a route that streams when asked to."""
     description = f"The whole answer; with `stream` true, server-sent events of `{kind}` objects, then `[DONE]`."
     schema = {"$ref": f"#/components/schemas/{model}"}
-    content = {"application/json": {"schema": schema}, "text/event-stream": {"schema": {"type": "string"}}}
+    content = {"application/json": {"schema": schema}, "text/event-stream": {}}
     return {200: {"description": description, "content": content}}
 
 

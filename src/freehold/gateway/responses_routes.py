@@ -96,7 +96,7 @@ def responses_router(responses: Responses) -> APIRouter:
 def _events() -> dict[int | str, dict[str, Any]]:
     """The 200 of a route that tells events when asked to."""
     schema = {"$ref": "#/components/schemas/ResponseReply"}
-    content = {"application/json": {"schema": schema}, "text/event-stream": {"schema": {"type": "string"}}}
+    content = {"application/json": {"schema": schema}, "text/event-stream": {}}
     return {
         200: {
             "description": "The response; with `stream` true, its events (`response.created` and so on).",

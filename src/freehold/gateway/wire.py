@@ -22,11 +22,9 @@ from freehold.errors import InvalidRequest, UnsupportedParameter
 
 Body = TypeVar("Body", bound=BaseModel)
 
-_INT64 = 2**63 - 1
 _INT32 = 2**31 - 1
 
 Refused = Annotated[None, Field(description="Known, but not supported here: anything but null is refused with a 400.")]
-Seed = Annotated[int, Field(ge=-(2**63), le=_INT64)]
 TokenId = Annotated[int, Field(ge=0, le=_INT32)]
 StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 ModelName = Annotated[
@@ -57,13 +55,13 @@ class SamplingFields(Wire):
     logit_bias: dict[TokenIdText, Bias] | None = Field(None, max_length=1024)
     max_tokens: int | None = Field(None, ge=1, le=_INT32)
     n: int | None = Field(None, ge=1, le=1024)
-    seed: Seed | None = None
+    seed: int | None = Field(None, description="Equal seeds and parameters give equal answers, as far as the engine can.")
     stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1, le=_INT32, description="Extension. 0 or -1: off.")
     min_p: float | None = Field(None, ge=0, le=1, description="Extension.")
-    repetition_penalty: float | None = Field(None, gt=0, le=10, description="Extension. 1: off.")
+    repetition_penalty: float | None = Field(None, ge=0.01, le=10, description="Extension. 1: off.")
     min_tokens: int | None = Field(None, ge=0, le=_INT32, description="Extension.")
     ignore_eos: bool | None = Field(None, description="Extension. Generate until max_tokens.")
     stop_token_ids: list[TokenId] | None = Field(None, max_length=64, description="Extension.")
@@ -89,7 +87,7 @@ class SamplingFields(Wire):
             presence_penalty=self.presence_penalty or 0.0,
             frequency_penalty=self.frequency_penalty or 0.0,
             repetition_penalty=_or(self.repetition_penalty, default.repetition_penalty),
-            seed=self.seed,
+            seed=_stored_seed(self.seed),
             stop=stop,
             stop_token_ids=tuple(self.stop_token_ids or ()),
             ignore_eos=bool(self.ignore_eos),
@@ -97,6 +95,11 @@ class SamplingFields(Wire):
             top_logprobs=top,
             logit_bias={int(token): bias for token, bias in (self.logit_bias or {}).items()},
         )
+
+
+def _stored_seed(seed: int | None) -> int | None:
+    """Any whole number may be a seed; one that doesn't fit in 64 bits is folded, always in the same way."""
+    return seed if seed is None or -(2**63) <= seed < 2**63 else seed % 2**63
 
 
 def _or(value: float | None, default: float) -> float:
@@ -212,8 +215,9 @@ def check_against(
     if sampling.top_logprobs > card.max_top_logprobs:
         name = called.get("top_logprobs", "top_logprobs")
         raise UnsupportedParameter(
-            f"{sampling.top_logprobs} alternatives are too many.",
+            f"{name} asks for {sampling.top_logprobs} alternatives.",
             f"The engine {card.engine!r} gives at most {card.max_top_logprobs}.",
+            "Ask for fewer.",
             param=name,
         )
     _check_storable(request)

@@ -80,7 +80,11 @@ Item = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[FunctionCallItem, Tag("function_call")]
     | Annotated[FunctionCallOutputItem, Tag("function_call_output")],
-    Discriminator(_kind_of_item),
+    Discriminator(
+        _kind_of_item,
+        custom_error_type="item_type",
+        custom_error_message="The type of an item is 'message', 'function_call' or 'function_call_output' here",
+    ),
 ]
 
 

@@ -27,8 +27,9 @@ from pathlib import Path
 from freehold.errors import FreeholdError, StoreError
 from freehold.ledger import statements
 
-CHECKPOINT_PAGES = 2000
-"""The log is copied into the database when it has grown to this many pages (8 MB)."""
+CHECKPOINT_PAGES = 8000
+"""A commit copies the log into the database when it has grown to this many pages (32 MB). It seldom comes to
+that: the supervisor does it every second (`worker/upkeep.py`), so that no accept and no step waits for it."""
 
 
 class Durable:
@@ -98,10 +99,11 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
-    """The file's schema version; 0 for a new file."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    """The file's schema version; 0 for a new file. The tables are looked at first: another process may be
+    making them, and commits them together with the numbers."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     if tables and application != statements.APPLICATION_ID:
         why = "It is an SQLite file of another program."
         raise StoreError(f"{path} is not a Freehold ledger.", why, "Name another file: --store.path.")

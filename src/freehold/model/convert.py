@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -20,6 +18,7 @@ from freehold.model.encode import BLOCK, encoded
 from freehold.model.families import Plan, plan
 from freehold.model.gguf_format import Value
 from freehold.model.gguf_write import Tensor, write_gguf
+from freehold.model.lock import one_at_a_time
 from freehold.model.safetensors import header_bytes, read_checkpoint, shard_files
 from freehold.model.source import Report, Source, silent
 from freehold.model.tokenizer import read_json
@@ -59,7 +58,7 @@ def prepared(source: Source, cache_dir: Path, quantization: str = "q8_0", report
         return path, True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(path):
+        with one_at_a_time(path.with_suffix(".lock")):
             if path.is_file():  # another worker was quicker
                 return path, True
             convert(folder, path, source.name, quantization, report)
@@ -152,16 +151,3 @@ def _key(folder: Path, name: str, quantization: str) -> str:
         status = file.stat()
         digest.update(f"\0{file.name} {status.st_size} {status.st_mtime_ns}\0".encode() + header_bytes(file))
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Workers that start together convert once: the others wait here."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: they each convert, and the last rename wins
-        yield
-        return
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -14,6 +14,7 @@ from freehold.core import Json
 from freehold.errors import ModelError
 from freehold.model.hubfiles import wanted_files
 from freehold.model.hubwire import fetch, resolve
+from freehold.model.lock import one_at_a_time
 from freehold.model.source import Report, Source, from_path
 from freehold.model.tokenizer import read_json
 
@@ -27,16 +28,33 @@ def download(repo: str, *, file: str = "", revision: str = "", home: Path, repor
     pins = base / "pins.json"
     key = "|".join((revision or "default", file))
     pin = _pinned(pins, key)
+    if pin is None or _missing(base, pin):
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(base / ".lock"):
+                pin = _fetched(repo, file, revision, pins, key, report)
+        except OSError as error:
+            raise ModelError(
+                f"Can't write below {base}.", f"{error.strerror}.", "Make room, or set FREEHOLD_HOME to another disk."
+            ) from error
+    return _source(repo, base / str(pin["commit"]), pin)
+
+
+def _fetched(repo: str, file: str, revision: str, pins: Path, key: str, report: Report) -> Json:
+    base = pins.parent
+    pin = _pinned(pins, key)  # again: another process may have been here meanwhile
     if pin is None:
         commit, names = resolve(repo, revision, base)
         pin = {"commit": commit, "files": wanted_files(repo, names, file)}
         _write_pin(pins, key, pin)
+    for name in _missing(base, pin):
+        fetch(repo, name, str(pin["commit"]), base / str(pin["commit"]) / PurePosixPath(name), base, report)
+    return pin
+
+
+def _missing(base: Path, pin: Json) -> list[str]:
     folder = base / str(pin["commit"])
-    for name in pin["files"]:
-        target = folder / PurePosixPath(name)
-        if not target.is_file():
-            fetch(repo, name, str(pin["commit"]), target, base, report)
-    return _source(repo, folder, pin)
+    return [str(name) for name in pin["files"] if not (folder / PurePosixPath(name)).is_file()]
 
 
 def _source(repo: str, folder: Path, pin: Json) -> Source:
@@ -55,12 +73,6 @@ def _pinned(pins: Path, key: str) -> Json | None:
 
 def _write_pin(pins: Path, key: str, pin: Json) -> None:
     known = read_json(pins) if pins.is_file() else {}
-    try:
-        pins.parent.mkdir(parents=True, exist_ok=True)
-        draft = pins.with_suffix(f".{os.getpid()}.part")
-        draft.write_text(json.dumps(known | {key: pin}, indent=2) + "\n", encoding="utf-8")
-        draft.replace(pins)
-    except OSError as error:
-        raise ModelError(
-            f"Can't write {pins}.", f"{error.strerror}.", "Set FREEHOLD_HOME to a folder that can be."
-        ) from error
+    draft = pins.with_suffix(f".{os.getpid()}.part")
+    draft.write_text(json.dumps(known | {key: pin}, indent=2) + "\n", encoding="utf-8")
+    draft.replace(pins)

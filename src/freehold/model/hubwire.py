@@ -6,6 +6,7 @@ is ours, because `hf_hub_download` throws away what a killed process had fetched
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -131,7 +132,7 @@ def _explained(error: Exception, repo: str, revision: str, base: Path) -> ModelE
             "Or it is private and the token isn't its owner's.",
             "Check the name; for a private one set HF_TOKEN.",
         )
-    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.filename):
+    if isinstance(error, OSError) and error.strerror and (error.filename or error.errno == errno.ENOSPC):
         return ModelError(
             f"Can't write below {base}.", f"{error.strerror}.", "Make room, or set FREEHOLD_HOME elsewhere."
         )

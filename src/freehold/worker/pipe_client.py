@@ -20,7 +20,7 @@ from freehold.clock import Clock, SystemClock
 from freehold.pipe import AnyFrame, Frame, Reader, Tokens, encode
 
 RETRY_FIRST_S = 0.05
-RETRY_MOST_S = 1.0
+RETRY_MOST_S = 0.25
 KEPT_BYTES = 32 << 20
 """What may wait unsent; beyond it the oldest frames go, and the reader sees the gap in the offsets."""
 _CHUNK_BYTES = 1 << 18

@@ -17,6 +17,7 @@ class StopSignals:
 
     def __init__(self, insist: Callable[[], None] = lambda: os._exit(1)) -> None:
         self.count = 0
+        self._watches_children = False
         self._insist = insist
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
@@ -27,13 +28,16 @@ class StopSignals:
 
     def watch_children(self) -> None:
         """A child's end wakes the waiter too."""
+        self._watches_children = True
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def fileno(self) -> int:
         return self._reader.fileno()
 
     def asked(self) -> bool:
-        """Somebody wants this process to finish. Also empties the wake-up line."""
+        """Somebody wants this process to finish. Also empties the wake-up line, if anything can be in it."""
+        if not self.count and not self._watches_children:
+            return False
         try:
             while self._reader.recv(512):
                 pass

@@ -28,7 +28,7 @@ BACKLOG = 1024
 _OWN = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound here, only named
 
 
-class Site(Record):
+class Site(Record, frozen=True):
     store_path: str
     pipe_path: str
     host: str

@@ -25,6 +25,7 @@ from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, prepared
 from freehold.worker.tether import GatewayOrder, WorkOrder, settings
+from freehold.worker.upkeep import Upkeep
 
 STOP_S = 10.0
 """What workers get to leave in when everything is given up, or the drain limit is used up."""
@@ -35,7 +36,7 @@ TURN_S = 1.0
 Kind = Literal["listening", "started", "phase", "ready", "serving", "ended", "gave_up", "draining", "stopped"]
 
 
-class Event(Record):
+class Event(Record, frozen=True):
     """Something a person at the terminal may want to see."""
 
     kind: Kind
@@ -77,7 +78,7 @@ class Supervisor:
         signals = StopSignals(insist=self._kill_all)
         signals.watch_children()
         try:
-            with prepared(self._config) as site:
+            with prepared(self._config) as site, Upkeep(site.store_path):
                 self._tell(Event(kind="listening", url=site.url))
                 self._hire(site)
                 self._supervise(signals, site)

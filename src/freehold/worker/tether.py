@@ -24,7 +24,7 @@ ORPHANED = 1
 """Exit code of a child that lost its supervisor."""
 
 
-class WorkOrder(Record, tag="work"):
+class WorkOrder(Record, frozen=True, tag="work"):
     """What a worker needs to begin."""
 
     spec: EngineSpec
@@ -35,7 +35,7 @@ class WorkOrder(Record, tag="work"):
     log_format: Format = "auto"
 
 
-class GatewayOrder(Record, tag="gateway"):
+class GatewayOrder(Record, frozen=True, tag="gateway"):
     """What a gateway needs to begin. `listen_fd` is the bound, listening socket, inherited: a gateway that
     takes a dead one's place keeps the port, and connections wait instead of being refused."""
 
@@ -46,7 +46,7 @@ class GatewayOrder(Record, tag="gateway"):
     listen_fd: int
 
 
-class Report(Record):
+class Report(Record, frozen=True):
     """One line from a child: its state, and what belongs to it."""
 
     state: Literal["loading", "ready", "failed"]

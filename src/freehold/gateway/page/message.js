@@ -92,7 +92,7 @@ export class AnswerView {
     const buttons = h("div", { class: "actions" });
     if (text) buttons.append(copyButton("Copy answer", () => split(this.message).answer));
     if (this.actions.again && !problem) buttons.append(this.againButton());
-    const note = NOTES[finish];
+    const note = NOTES[finish] ?? (text.trim() || problem ? null : "The model answered with nothing.");
     this.foot.replaceChildren(...[
       problem && this.problemView(problem),
       buttons.childNodes.length ? buttons : null,

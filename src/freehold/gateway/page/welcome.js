@@ -28,7 +28,7 @@ export function drawWelcome(target, { card, starter, examples, ready, onTry }) {
 
 function tryList(examples, onTry) {
   return h("ul", { class: "tries", "aria-label": "Things to try" }, ...examples.slice(0, 4).map((example) => {
-    const { text, intent } = typeof example === "string" ? { text: example, intent: true } : example;
+    const { text = example.message, intent } = example;
     return h("li", {}, h("button", { type: "button", on: { click: () => onTry({ text, intent: Boolean(intent) }) } },
       h("span", { class: "faint" }, intent ? "Name the intent" : "Small talk"), h("span", {}, text)));
   }));

@@ -1,0 +1,39 @@
+"""Housekeeping of the ledger's file beside the supervisor, so that neither gateway nor worker stops for it."""
+
+from __future__ import annotations
+
+import threading
+
+from freehold import log
+from freehold.errors import StoreError
+from freehold.ledger.sqlite import SqliteLedger
+
+EVERY_S = 1.0
+
+
+class Upkeep:
+    """A thread with its own connection: it may wait for a slow disk, the supervisor may not."""
+
+    def __init__(self, store_path: str) -> None:
+        self._store_path = store_path
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_up, name="upkeep", daemon=True)
+
+    def __enter__(self) -> Upkeep:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(EVERY_S)
+
+    def _keep_up(self) -> None:
+        try:
+            ledger = SqliteLedger(self._store_path)
+            try:
+                while not self._over.wait(EVERY_S):
+                    ledger.checkpoint()
+            finally:
+                ledger.close()
+        except StoreError as error:  # those who work with it will say what it means
+            log.event("upkeep.failed", level="error", why=str(error))
