@@ -39,7 +39,7 @@ def talk(browser: Browser, url: str, scheme: str, size: dict[str, Any], name: st
     for question in QUESTIONS:
         tab.ask(question)
     if size is WIDE:
-        page.locator(".figures summary").last.click()
+        page.locator(".figures").last.click()
     picture(page, name)
     tabs.close()
 

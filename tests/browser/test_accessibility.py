@@ -21,7 +21,7 @@ def test_axe_is_content(server: Server, tabs: Tabs, scheme: str, size: dict[str,
     expect(page.locator(".welcome h2")).to_have_text("Your model is ready.")
     _check(tab, "welcome")
     tab.ask("Tell me about the harbour.")
-    page.locator(".figures summary").click()
+    page.locator(".figures").click()
     _check(tab, "conversation")
     page.locator("#fleet").click()
     _check(tab, "workers")

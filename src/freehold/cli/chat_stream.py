@@ -115,7 +115,7 @@ def figures(heard: Heard) -> str:
     """One line for people: `217 tokens/s · 9 ms to first token · <1 ms in queue · 57 tokens`."""
     t, parts = heard.timings, []
     if "tokens_per_s" in t:
-        parts.append(f"{t['tokens_per_s']:.{0 if t['tokens_per_s'] >= 100 else 1}f} tokens/s")
+        parts.append(f"{t['tokens_per_s']:.{0 if t['tokens_per_s'] >= 20 else 1}f} tokens/s")
     if "ttft_ms" in t:
         parts.append(f"{_ms(t['ttft_ms'])} to first token")
     if "queue_ms" in t:

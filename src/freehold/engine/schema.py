@@ -33,6 +33,10 @@ _DEEPEST = 32
 _MOST_NODES = 2_000
 _MOST_CHOICES = 1_000
 _LARGEST_COUNT = 1_000
+_LONGEST_TEXT = 128
+"""Of `maxLength`: at 300 one answer keeps xgrammar busy for seconds, and every other answer waits."""
+_MOST_OPTIONAL = 100
+"""Properties that may be left out, in one object: the same."""
 _LARGEST_CHARS = 100_000
 _LONGEST_PATTERN = 500
 _HARD_PATTERN = re.compile(r"\(\?(?!:)|\\[bBAZzkpPgGKQE1-9]|[*+?}][+]")
@@ -73,7 +77,7 @@ class _Checker:
             raise _refuse("here must be a schema that allows something", path)
         if depth > _DEEPEST or self.nodes > _MOST_NODES:
             raise _refuse(f"it is over {_DEEPEST} levels deep or has over {_MOST_NODES} parts", path)
-        for keyword, value in schema.items():
+        for keyword, value in sorted(schema.items(), key=lambda item: item[0] != "required"):
             if keyword not in _KNOWN and not (keyword.startswith("x-") or keyword == "strict"):
                 raise _refuse(f"the keyword {keyword!r} isn't supported", path)
             self.keyword(schema, keyword, value, f"{path}/{keyword}")
@@ -104,14 +108,17 @@ class _Checker:
             case "$ref":
                 self.resolve(value, path)
             case _ if keyword in _COUNTS:
-                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
-                    raise _refuse(f"it must be a whole number up to {_LARGEST_COUNT}", path)
+                most = _LONGEST_TEXT if keyword == "maxLength" else _LARGEST_COUNT
+                if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+                    raise _refuse(f"it must be a whole number up to {most}", path)
             case _ if keyword in _NUMBERS:
                 if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e15:
                     raise _refuse("it must be a number up to 1e15", path)
             case _ if keyword in _NAMED:
                 if not isinstance(value, dict):
                     raise _refuse("it must be an object", path)
+                if keyword == "properties" and len(value.keys() - set(schema.get("required", ()))) > _MOST_OPTIONAL:
+                    raise _refuse(f"over {_MOST_OPTIONAL} properties may be left out", path)
             case _ if keyword in _MANY:
                 if not isinstance(value, list) or not value:
                     raise _refuse("it must be a list of schemas", path)

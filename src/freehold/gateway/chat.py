@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from functools import lru_cache
 
 import msgspec
 
@@ -89,5 +90,10 @@ def check_not_cancelled(collected: Collected) -> None:
 
 def fingerprint(card: ModelCard) -> str:
     """Changes when anything does that may change answers to equal, seeded requests."""
-    facts = (card.name, card.engine, card.quantization, card.revision, card.source, sorted(card.versions.items()))
+    versions = tuple(sorted(card.versions.items()))
+    return _fingerprint(card.name, card.engine, card.quantization, card.revision, card.source, versions)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(*facts: object) -> str:
     return "fp_" + hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

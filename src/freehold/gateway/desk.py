@@ -42,6 +42,7 @@ class Desk:
         """Starts a coroutine in the process's one task group."""
         self.draining = False
         self._idle = asyncio.Event()
+        self._wake_due = False
         self._inboxes: dict[str, Inbox] = {}
         self._waiting: set[str] = set()
         self._lately_ended: dict[str, deque[str]] = {}
@@ -94,7 +95,10 @@ class Desk:
             self._inboxes[request.id] = inbox
             self._waiting.add(request.id)
         try:
-            await asyncio.gather(*(self.ledger.accept(request) for request in requests))
+            if len(requests) == 1:
+                await self.ledger.accept(requests[0])
+            else:
+                await asyncio.gather(*(self.ledger.accept(request) for request in requests))
         except BaseException:
             self._forget(*(request.id for request in requests))
             self._cancel_later(request.id for request in requests)
@@ -284,6 +288,13 @@ class Desk:
             each.send(frame)
 
     def _wake(self) -> None:
+        """Tell the workers, once for all that is accepted in this turn of the loop."""
+        if not self._wake_due:
+            self._wake_due = True
+            asyncio.get_running_loop().call_soon(self._wake_now)
+
+    def _wake_now(self) -> None:
+        self._wake_due = False
         for line in self.fleet.lines.values():
             line.send(Wake())
 

@@ -96,9 +96,9 @@ def satisfies(value: object, schema: object, root: Json) -> bool:
         return True
     if isinstance(reference := schema.get("$ref"), str) and not satisfies(value, _find(reference, root), root):
         return False
-    if "enum" in schema and value not in _list(schema["enum"]):
+    if "enum" in schema and not any(_same(value, allowed) for allowed in _list(schema["enum"])):
         return False
-    if "const" in schema and value != schema["const"]:
+    if "const" in schema and not _same(value, schema["const"]):
         return False
     for keyword, enough in (("anyOf", any), ("oneOf", any), ("allOf", all)):
         if keyword in schema and not enough(satisfies(value, inner, root) for inner in _list(schema[keyword])):
@@ -118,6 +118,17 @@ def _properties_satisfy(value: Json, schema: Json, root: Json) -> bool:
     known = properties if isinstance(properties, dict) else {}
     other = schema.get("additionalProperties", True)
     return all(satisfies(inner, known.get(name, other), root) for name, inner in value.items())
+
+
+def _same(a: object, b: object) -> bool:
+    """Equal in JSON's sense, where true isn't 1."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    return a == b
 
 
 def _list(value: object) -> list[object]:

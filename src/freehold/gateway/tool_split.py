@@ -174,13 +174,15 @@ class ToolSplitter:
 
     def _safe(self) -> int:
         """How much of `_held` can't belong to a marker or to the white space before one."""
-        marker = self._markup.marker
-        cut = len(self._held)
-        for length in range(min(len(marker) - 1, cut), 0, -1):
-            if self._held.endswith(marker[:length]):
-                cut -= length
+        marker, held = self._markup.marker, self._held
+        cut = len(held)
+        at = held.find(marker[0], max(0, cut - len(marker) + 1))
+        while at >= 0:
+            if marker.startswith(held[at:]):
+                cut = at
                 break
-        return len(self._held[:cut].rstrip())
+            at = held.find(marker[0], at + 1)
+        return len(held[:cut].rstrip())
 
     def _call(self, parts: list[Part]) -> bool:
         if self._scan is None:

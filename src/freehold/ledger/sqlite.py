@@ -14,20 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from freehold.clock import Clock, SystemClock
 from freehold.core import Failure, Json, Request, Result
-from freehold.errors import Conflict, DeadlinePassed, InvalidRequest
-from freehold.ledger import disk, order, statements
+from freehold.errors import Conflict, DeadlinePassed
+from freehold.ledger import disk, order, rows, statements
 from freehold.ledger.protocol import FORGET_S, MAX_ATTEMPTS, Claim, Depth, Entry, State
 
 STATES: tuple[State, ...] = ("queued", "running", "done")
 QUEUED, RUNNING, DONE = range(3)
-
-_encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Request)
-_results = msgspec.msgpack.Decoder(Result)
 
 _Held = tuple[int, str, int, int, int, float]
 """seq, id, attempt, keep, cancel_asked, accepted_unix_s"""
@@ -49,11 +43,11 @@ class SqliteLedger:
         with self._write():
             for request in requests:
                 try:
-                    ((seq,),) = self._all("accept", **_columns(request), now=now)
+                    ((seq,),) = self._all("accept", **rows.columns(request), now=now)
                 except sqlite3.IntegrityError as error:
                     what = f"Request {request.id} was accepted before."
                     raise Conflict(what, next="Give each request its own id.") from error
-                self._all("accept_body", seq=seq, request=_encode(request))
+                self._all("accept_body", seq=seq, request=rows.encode(request))
         self._sync()
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
@@ -61,13 +55,13 @@ class SqliteLedger:
             return []
         now = self._clock.unix_s()
         with self._write():
-            rows = self._all("next_queued", now=now, limit=limit)
-            rows = rows[: order.take([answers for _, answers, *_ in rows], limit)]
-            for seq, *_ in rows:
+            found = self._all("next_queued", now=now, limit=limit)
+            found = found[: order.take([answers for _, answers, *_ in found], limit)]
+            for seq, *_ in found:
                 self._all("claim", seq=seq, worker=worker)
         return [
-            Claim(_requests.decode(body), attempt + 1, _since_ms(accepted, now))
-            for _, _, attempt, accepted, body in rows
+            Claim(rows.requests.decode(body), attempt + 1, rows.since_ms(accepted, now))
+            for _, _, attempt, accepted, body in found
         ]
 
     def expire(self) -> list[str]:
@@ -75,14 +69,14 @@ class SqliteLedger:
         if not self._read("overdue", now=now):
             return []
         with self._write():
-            rows = self._all("overdue", now=now)
-            for seq, _, keep, accepted in rows:
-                waited_ms = _since_ms(accepted, now)
+            found = self._all("overdue", now=now)
+            for seq, _, keep, accepted in found:
+                waited_ms = rows.since_ms(accepted, now)
                 why = f"It waited {waited_ms / 1000:.1f} s in the queue."
                 failure = DeadlinePassed("The request's deadline passed before it could start.", why).failure()
                 self._end(seq, keep, Result(failure=failure, queued_ms=waited_ms, total_ms=waited_ms), now)
         self._sync()
-        return [id for _, id, _, _ in rows]
+        return [id for _, id, _, _ in found]
 
     def finish(self, id: str, attempt: int, result: Result) -> bool:
         return self.finish_all([(id, attempt, result)])[0]
@@ -93,12 +87,12 @@ class SqliteLedger:
         any_kept = False
         with self._write():
             for id, attempt, result in ended:
-                rows = self._all("finish", id=id, attempt=attempt, result=_encode(result), now=now)
-                for seq, keep in rows:
+                found = self._all("finish", id=id, attempt=attempt, result=rows.encode(result), now=now)
+                for seq, keep in found:
                     any_kept = any_kept or bool(keep)
                     if not keep:
                         self._all("forget_body", seq=seq)
-                done.append(bool(rows))
+                done.append(bool(found))
         if any_kept:
             self._sync()
         return done
@@ -106,15 +100,15 @@ class SqliteLedger:
     def cancel(self, id: str) -> State | None:
         now = self._clock.unix_s()
         with self._write():
-            rows = self._all("look", id=id)
-            if not rows:
+            found = self._all("look", id=id)
+            if not found:
                 return None
-            seq, state, keep, accepted = rows[0]
+            seq, state, keep, accepted = found[0]
             before: State = STATES[state]
             if state != DONE:
                 self._all("ask_cancel", seq=seq)
             if state == QUEUED:
-                waited_ms = _since_ms(accepted, now)
+                waited_ms = rows.since_ms(accepted, now)
                 self._end(seq, keep, Result(cancelled=True, queued_ms=waited_ms, total_ms=waited_ms), now)
         self._sync()
         return before
@@ -136,38 +130,38 @@ class SqliteLedger:
         return ended
 
     def fetch(self, id: str) -> Entry | None:
-        rows = self._read("fetch", id=id)
-        if not rows:
+        found = self._read("fetch", id=id)
+        if not found:
             return None
-        request, state, attempt, worker, result, accepted, cancel_asked = rows[0]
+        request, state, attempt, worker, result, accepted, cancel_asked = found[0]
         return Entry(
-            request=_requests.decode(request),
+            request=rows.requests.decode(request),
             state=STATES[state],
             attempt=attempt,
             worker=worker,
-            result=_results.decode(result) if result is not None else None,
+            result=rows.results.decode(result) if result is not None else None,
             accepted_unix_s=accepted,
             cancel_asked=bool(cancel_asked),
         )
 
     def annotate(self, id: str, meta: Json) -> bool:
         with self._write():
-            rows = self._all("contents", id=id)
-            for seq, keep, head, body in rows:
+            found = self._all("contents", id=id)
+            for seq, keep, head, body in found:
                 if keep or body is None:
-                    self._all("set_head", seq=seq, head=_with_meta(head, meta))
+                    self._all("set_head", seq=seq, head=rows.with_meta(head, meta))
                 if body is not None:
-                    self._all("set_body", seq=seq, request=_with_meta(body, meta))
+                    self._all("set_body", seq=seq, request=rows.with_meta(body, meta))
         self._sync()
-        return bool(rows)
+        return bool(found)
 
     def delete(self, id: str) -> bool:
         with self._write():
-            rows = self._all("delete", id=id)
-            for (seq,) in rows:
+            found = self._all("delete", id=id)
+            for (seq,) in found:
                 self._all("forget_body", seq=seq)
         self._sync()
-        return bool(rows)
+        return bool(found)
 
     def depth(self) -> Depth:
         ((queued, oldest),) = self._read("depth_queued")
@@ -181,13 +175,13 @@ class SqliteLedger:
         dropped = 0
         while True:
             with self._write():
-                rows = self._all("old_results", **limits)
-                for (seq,) in rows:
+                found = self._all("old_results", **limits)
+                for (seq,) in found:
                     self._all("drop", seq=seq)
                     self._all("forget_body", seq=seq)
-            if not rows:
+            if not found:
                 return dropped
-            dropped += len(rows)
+            dropped += len(found)
 
     def check_integrity(self) -> list[str]:
         with disk.translated(self._path):
@@ -215,7 +209,7 @@ class SqliteLedger:
         requeued: list[str] = []
         failed: list[str] = []
         for seq, id, attempt, keep, cancel_asked, accepted in held:
-            total_ms = _since_ms(accepted, now)
+            total_ms = rows.since_ms(accepted, now)
             if cancel_asked:
                 self._end(seq, keep, Result(cancelled=True, total_ms=total_ms), now)
             elif id in shown or attempt >= MAX_ATTEMPTS:
@@ -227,7 +221,7 @@ class SqliteLedger:
         return requeued, failed
 
     def _end(self, seq: int, keep: int, result: Result, now: float) -> None:
-        self._all("end", seq=seq, result=_encode(result), now=now)
+        self._all("end", seq=seq, result=rows.encode(result), now=now)
         if not keep:
             self._all("forget_body", seq=seq)
 
@@ -252,40 +246,3 @@ class SqliteLedger:
     def _sync(self) -> None:
         with disk.translated(self._path):
             self._disk.sync()
-
-
-def _columns(request: Request) -> dict[str, object]:
-    rank = order.key(request, 0)
-    return {
-        "id": request.id,
-        "priority": rank.priority,
-        "due_unix_s": rank.due_unix_s,
-        "answers": request.n,
-        "keep": int(request.keep),
-        "head": _encode(_head(request)),
-    }
-
-
-def _encode(record: Request | Result) -> bytes:
-    """Raises `InvalidRequest` for what a stranger's JSON may hold and a 64-bit store may not."""
-    try:
-        return _encoder.encode(record)
-    except OverflowError as error:
-        why = "Numbers must fit into 64 bits."
-        raise InvalidRequest("A whole number in the request is too large.", why) from error
-
-
-def _head(request: Request) -> Request:
-    """`request` without anything a person wrote: what stays once an unkept one has ended."""
-    return msgspec.structs.replace(
-        request, messages=(), prompt="", inputs=(), tools=(), json_schema=None, template_kwargs={}, meta={}
-    )
-
-
-def _with_meta(blob: bytes, meta: Json) -> bytes:
-    return _encode(msgspec.structs.replace(_requests.decode(blob), meta=meta))
-
-
-def _since_ms(then_unix_s: float, now_unix_s: float) -> float:
-    """Never negative, although a wall clock may be set back."""
-    return max(0.0, (now_unix_s - then_unix_s) * 1000.0)

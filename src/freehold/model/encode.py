@@ -56,7 +56,9 @@ def _encode(name: str, weights: Array, kind: str) -> Array:
     if kind == "F16":
         if (largest := float(np.abs(weights).max(initial=0.0))) > F16_MAX:
             raise ModelError(
-                f"Tensor {name} holds {largest:.4g}.", "f16 ends at 65504.", "Convert with --quantization bf16 or f32."
+                f"Tensor {name} holds {largest:.4g}.",
+                "f16 ends at 65504.",
+                "Convert with --set model.quantization=bf16.",
             )
         return weights.astype("<f2").view(np.uint8)
     return weights.astype("<f4", copy=False).view(np.uint8)

@@ -41,7 +41,7 @@ class ChatTemplate:
             raise ModelError(
                 "The model's chat template doesn't parse.",
                 f"Line {error.lineno}: {error.message}.",
-                "Give a corrected one with --chat-template FILE.",
+                "Give a corrected one with --set model.chat_template=FILE.",
             ) from error
 
     def render(

@@ -111,6 +111,8 @@ def _take_over(store: Path) -> None:
     """Make or check the ledger. Nobody works yet, so what is marked as running lost its worker."""
     ledger = SqliteLedger(store)
     try:
+        for problem in ledger.check_integrity():
+            log.event("ledger.unsound", level="error", problem=problem)
         failure = WorkerDied("The server was stopped while answering.", next="Send the request again.").failure()
         requeued, failed = ledger.recover(failure)
     finally:

@@ -30,10 +30,12 @@ class Upkeep:
     def _keep_up(self) -> None:
         try:
             ledger = SqliteLedger(self._store_path)
-            try:
-                while not self._over.wait(EVERY_S):
-                    ledger.checkpoint()
-            finally:
-                ledger.close()
-        except StoreError as error:  # those who work with it will say what it means
+        except StoreError as error:
             log.event("upkeep.failed", level="error", why=str(error))
+            return
+        while not self._over.wait(EVERY_S):
+            try:
+                ledger.checkpoint()
+            except StoreError as error:  # a full disk, say: those who write will say so too
+                log.event("upkeep.failed", level="error", why=str(error))
+        ledger.close()

@@ -6,7 +6,7 @@ import { AnswerView, questionView } from "./message.js";
 import { askKey, openSettings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { apiKey, currentId, loadChat, newChat, saveChat } from "./store.js";
-import { bodyOf, runTurn } from "./turn.js";
+import { STARTER_TEMPERATURE, bodyOf, runTurn } from "./turn.js";
 import { drawWelcome } from "./welcome.js";
 import { Fleet } from "./workers.js";
 
@@ -106,7 +106,7 @@ async function answer() {
 async function bodyFor(asked) {
   if (!asked.model) await loadInfo();
   if (!asked.model) throw new Problem("No model is ready yet.", "The line below the message box shows how far it is. Try again when a worker is ready.");
-  return bodyOf(asked, unsupported());
+  return bodyOf(asked, { unsupported: unsupported(), starter: isStarter() });
 }
 
 function finish(answered) {
@@ -239,7 +239,7 @@ document.addEventListener("keydown", (event) => {
 });
 $("intent").addEventListener("change", () => { chat.intent = $("intent").checked; if (chat.messages.length) remember(); drawFrame(); });
 $("model").addEventListener("change", () => { chat.model = $("model").value; if (chat.messages.length) remember(); drawFrame(); });
-$("open-settings").addEventListener("click", () => openSettings(unsupported(), () => {}));
+$("open-settings").addEventListener("click", () => openSettings({ unsupported: unsupported(), temperature: isStarter() ? STARTER_TEMPERATURE : 1 }));
 $("main").addEventListener("scroll", () => {
   const { scrollTop, scrollHeight, clientHeight } = $("main");
   following = scrollHeight - scrollTop - clientHeight < 48;

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 
 export const ms = (value) => (value < 1 ? "<1 ms" : value < 1000 ? `${Math.round(value)} ms` : `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} s`);
-export const rate = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
+export const rate = (value) => (value >= 20 ? Math.round(value).toLocaleString("en") : value.toFixed(1));
 
 /**
  * What is known of one answer. The server's own timings come first; what it doesn't say is measured here.
@@ -26,22 +26,27 @@ export function figuresOf({ open, usage, timings, seen }) {
   };
 }
 
-/** A line of figures that opens into an explanation of each. */
+/** A line of figures, and the explanation of each that it opens; [] where nothing is known. */
 export function figuresView(f) {
   const rows = [
     f.rate != null && [`${rate(f.rate)} tokens/s`, `Speed: tokens of the answer each second, from the first to the last. Measured by ${by(f.rateBy)}.`],
     f.ttftMs != null && [`${ms(f.ttftMs)} to first token`, `Time to first token: from the request's arrival to its first token, waiting in the queue included. Measured by ${by(f.ttftBy)}.`],
     f.queueMs != null && [`${ms(f.queueMs)} in queue`, "Queue time: how long the request waited for a worker to take it. Measured by the server."],
   ].filter(Boolean);
-  if (!rows.length) return null;
+  if (!rows.length) return [];
   const more = [
     f.tokens != null && [`${f.tokens} tokens`, "Length of the answer, in the model's tokens."],
     f.promptTokens != null && [`${f.promptTokens} tokens read`, "Length of what the model read: the conversation so far, with its template."],
     f.totalMs != null && [`${ms(f.totalMs)} in all`, "From the request to the last token."],
   ].filter(Boolean);
-  const summary = h("summary", {}, ...rows.map(([value, meaning]) => h("span", { title: meaning }, value)));
-  const list = h("dl", {}, ...[...rows, ...more].flatMap(([value, meaning]) => [h("dt", {}, value), h("dd", {}, meaning)]));
-  return h("details", { class: "figures" }, summary, list);
+  const list = h("dl", { class: "explained", hidden: true }, ...[...rows, ...more].flatMap(([value, meaning]) => [h("dt", {}, value), h("dd", {}, meaning)]));
+  const line = h("button", { type: "button", class: "figures", "aria-expanded": "false" }, ...rows.map(([value, meaning]) => h("span", { title: meaning }, value)));
+  line.addEventListener("click", () => {
+    list.hidden = !list.hidden;
+    line.setAttribute("aria-expanded", String(!list.hidden));
+    list.scrollIntoView({ block: "nearest" });
+  });
+  return [line, list];
 }
 
 const by = (who) => (who === "server" ? "the server" : "this page");

@@ -97,7 +97,7 @@ export class AnswerView {
       problem && this.problemView(problem),
       buttons.childNodes.length ? buttons : null,
       note && h("span", { class: "faint note" }, note),
-      figures && figuresView(figures),
+      ...(figures ? figuresView(figures) : []),
     ].filter(Boolean));
   }
 

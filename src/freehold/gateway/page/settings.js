@@ -4,7 +4,7 @@ import { $, h, icon } from "./dom.js";
 import { DEFAULTS, apiKey, saveKey, saveSettings, settings } from "./store.js";
 
 const FIELDS = [
-  { name: "temperature", label: "Temperature", hint: "0 always takes the likeliest token; higher is more varied.", min: 0, max: 2, step: "any", empty: "1" },
+  { name: "temperature", label: "Temperature", hint: "0 always takes the likeliest token; higher is more varied.", min: 0, max: 2, step: "any" },
   { name: "top_p", label: "Top p", hint: "Only the likeliest tokens that together reach this share.", min: 0, max: 1, step: "any", empty: "1" },
   { name: "max_tokens", label: "Longest answer", hint: "In tokens. Empty: until the model is done.", min: 1, max: 1000000, step: 1, empty: "no limit" },
   { name: "seed", label: "Seed", hint: "The same seed gives the same answer again.", min: 0, max: 4294967295, step: 1, empty: "random" },
@@ -20,19 +20,19 @@ export function samplingOf(values) {
   return body;
 }
 
-/** Opens the settings. `unsupported` names what this engine can't honour. */
-export function openSettings(unsupported, onChange) {
+/** Opens the settings. `unsupported` names what this engine can't honour, `temperature` is what holds when none is set. */
+export function openSettings({ unsupported, temperature }) {
   const dialog = $("settings");
   const values = settings();
-  const put = (name, value) => { values[name] = value; saveSettings(values); onChange(values); };
+  const put = (name, value) => { values[name] = value; saveSettings(values); };
   const system = h("textarea", { id: "set-system", rows: "3", placeholder: "None", on: { input: (e) => put("system", e.target.value) } });
   system.value = values.system;
   const form = h("form", { method: "dialog" },
     title("settings-title", "Settings"),
     field("set-system", "System message", "Said to the model before the conversation.", system),
-    h("div", { class: "field-grid" }, ...FIELDS.map((spec) => numberField(spec, values, put, unsupported)), themeField(), keyField(onChange, values)),
+    h("div", { class: "field-grid" }, ...FIELDS.map((spec) => numberField({ ...spec, empty: spec.empty ?? String(temperature) }, values, put, unsupported)), themeField(), keyField()),
     h("div", { class: "sheet-buttons" },
-      h("button", { type: "button", class: "button", on: { click: () => { saveSettings(DEFAULTS); onChange(DEFAULTS); dialog.close(); openSettings(unsupported, onChange); } } }, "Reset"),
+      h("button", { type: "button", class: "button", on: { click: () => { saveSettings(DEFAULTS); openSettings({ unsupported, temperature }); } } }, "Reset"),
       h("button", { type: "submit", class: "button primary" }, "Done")));
   show(dialog, form);
 }
@@ -58,10 +58,10 @@ function themeField() {
   return field("set-theme", "Appearance", "Light or dark.", select);
 }
 
-function keyField(onChange, values) {
+function keyField() {
   const input = h("input", { id: "set-key", type: "password", autocomplete: "off", spellcheck: "false", placeholder: "None" });
   input.value = apiKey();
-  input.addEventListener("change", () => { saveKey(input.value.trim()); onChange(values); });
+  input.addEventListener("change", () => saveKey(input.value.trim()));
   return field("set-key", "API key", "Forgotten when this tab is closed.", input);
 }
 

@@ -7,17 +7,22 @@ import { samplingOf } from "./settings.js";
 import { saveChat, settings } from "./store.js";
 import { INTENT_SYSTEM } from "./welcome.js";
 
+export const STARTER_TEMPERATURE = 0.3;
 const SAVE_EVERY_MS = 1000;
 const SAY_WAITING_MS = 700;
 
-/** What the API is asked for, for the chat whose last message is the answer to come. Naming an intent reads the last message alone, at temperature 0. */
-export function bodyOf(chat, unsupported) {
+/**
+ * What the API is asked for, for the chat whose last message is the answer to come. Naming an intent reads
+ * the last message alone. The starter is tiny: it does better at a low temperature, unless one is set.
+ */
+export function bodyOf(chat, { unsupported, starter }) {
   const values = settings();
   const said = chat.messages.slice(0, -1).filter(wasAnswered).map((m) => ({ role: m.role, content: m.text }));
-  const messages = chat.intent ? said.slice(-1) : said;
-  const system = chat.intent ? INTENT_SYSTEM : values.system.trim();
+  const intent = starter && chat.intent;
+  const messages = intent ? said.slice(-1) : said;
+  const system = intent ? INTENT_SYSTEM : values.system.trim();
   if (system) messages.unshift({ role: "system", content: system });
-  const sampling = { ...(chat.intent ? { temperature: 0 } : {}), ...samplingOf(values) };
+  const sampling = { ...(starter ? { temperature: intent ? 0 : STARTER_TEMPERATURE } : {}), ...samplingOf(values) };
   for (const name of unsupported) delete sampling[name];
   return { model: chat.model, messages, ...sampling };
 }
