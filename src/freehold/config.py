@@ -68,7 +68,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
-    path: str = setting("", "Ledger file; default: ledger.sqlite in the state folder.")
+    path: str = setting("", "Ledger file; default: state/ledger-PORT.sqlite in FREEHOLD_HOME.")
     keep_results_s: float = setting(86_400.0, "How long results that can be fetched by id are kept.")
 
 

@@ -5,7 +5,6 @@ What is said is fixed and asked at temperature 0, so the answers are the starter
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,9 +61,8 @@ def picture(page: Page, name: str) -> None:
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        home = Path(os.environ.get("FREEHOLD_HOME") or folder)
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        with Served(home) as server:
+        with Served(Path(folder)) as server:
             welcome(browser, server.url)
             talk(browser, server.url, "light", WIDE, "chat-light")
             talk(browser, server.url, "dark", WIDE, "chat-dark")

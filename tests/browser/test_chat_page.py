@@ -41,7 +41,7 @@ def test_streams_an_answer_with_its_figures(server: Server, tabs: Tabs) -> None:
     figures.click()
     expect(page.locator(".explained dd").first).to_contain_text("Measured by the server")
     assert len(page.locator(".answer .prose").inner_text()) > 40
-    for span in figures.locator("span").all():
+    for span in figures.locator("> span").all():
         assert span.get_attribute("title")
 
 
@@ -103,6 +103,17 @@ def test_a_reload_keeps_the_conversation(server: Server, tabs: Tabs) -> None:
     expect(page.locator(".bubble")).to_have_text("Remember this.")
     assert page.locator(".answer .prose").inner_text() == answer
     expect(page.locator(".answer .figures")).to_contain_text("tokens/s")
+
+
+def test_a_page_left_in_mid_answer_says_so_when_it_is_back(slow_server: Server, tabs: Tabs) -> None:
+    tab = tabs.new(slow_server.url)
+    page = tab.open()
+    tab.say("A story that is not heard to its end.")
+    page.locator(".answer.streaming .prose p").wait_for()
+    page.reload()
+    expect(page.locator(".note")).to_have_text("The page was left before the end.")
+    assert page.locator(".answer .prose").inner_text()
+    expect(page.get_by_role("button", name="Answer again")).to_be_visible()
 
 
 def test_past_conversations_open_and_can_be_forgotten(server: Server, tabs: Tabs) -> None:

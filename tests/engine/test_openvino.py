@@ -13,6 +13,8 @@ import jsonschema
 import pytest
 from conformance import Drive, chat, text
 from conftest import CONTEXT_TOKENS, STARTER, spec, timed
+from openvino_genai import StructuredOutputConfig
+from schemas import SCHEMAS
 
 from freehold.engine.base import EngineSpec
 from freehold.engine.openvino import OpenVinoEngine
@@ -113,7 +115,9 @@ def test_far_more_answers_than_the_cache_holds_all_finish(cache: Path) -> None:
     each = 800
     engine = opened(cache, max_batch=64, kv_cache_bytes=2 * CONTEXT_TOKENS * each)
     drive = Drive(engine)
-    answers = [drive.add(chat(f"Question {i}, asked at some length.", max_tokens=200, ignore_eos=True)) for i in range(64)]
+    answers = [
+        drive.add(chat(f"Question {i}, asked at some length.", max_tokens=200, ignore_eos=True)) for i in range(64)
+    ]
     drive.finish()
     assert {(answer.finish, answer.tokens) for answer in answers} == {("length", 200)}
     engine.close()
@@ -161,7 +165,10 @@ def test_prompt_tokens_are_counted_as_the_scheduler_reads_them(drive: Drive) -> 
 
 
 def test_what_it_cannot_do_is_refused_by_name(drive: Drive) -> None:
-    for asked, name in (({"logit_bias": {1: 1.0}}, "logit_bias"), ({"logprobs": True, "top_logprobs": 2}, "top_logprobs")):
+    for asked, name in (
+        ({"logit_bias": {1: 1.0}}, "logit_bias"),
+        ({"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
+    ):
         with pytest.raises(UnsupportedParameter) as caught:
             drive.add(chat(**asked))
         assert caught.value.param == name
@@ -183,23 +190,9 @@ def test_odd_prompts_are_answered_or_refused(drive: Drive, prompt: str) -> None:
         drive.answers.clear()
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {},
-        {"enum": [f"value {i}" for i in range(1000)]},
-        {"type": "array", "items": {"type": "string", "maxLength": 128}, "minItems": 2, "maxItems": 1000},
-        {"type": "object", "properties": {f"p{i}": {"type": "integer"} for i in range(100)}},
-        {"type": "object", "properties": {"c": {"type": "array", "items": {"$ref": "#"}}}, "required": ["c"]},
-        {"type": "string", "pattern": "^[a-z]{2,5}( [0-9]+)?$"},
-        {"type": "string", "format": "date-time"},
-        {"allOf": [{"type": "object", "properties": {"a": {"const": 1}}, "required": ["a"]}]},
-        {"type": ["integer", "null"], "minimum": -5, "maximum": 5},
-    ],
-    ids=["any", "choices", "repeats", "optional", "recursive", "pattern", "format", "all-of", "types"],
-)
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS.keys())
 def test_large_and_odd_schemas_are_followed(drive: Drive, schema: dict[str, Any]) -> None:
-    answer = drive.ask(chat(json_schema=schema, temperature=1.0, seed=1, max_tokens=60))
+    answer = drive.ask(chat(json_schema=schema, temperature=1.0, seed=1, max_tokens=100))
     assert answer.finish in ("stop", "length"), answer.failure
     if answer.finish == "stop":
         jsonschema.validate(json.loads(answer.text), schema or {"type": "object"})
@@ -210,7 +203,7 @@ def test_a_step_that_raises_fails_what_ran_and_the_engine_lives(engine: OpenVino
     innocent = drive.add(chat(max_tokens=100, ignore_eos=True))
     guilty = drive.add(chat(json_schema={"type": "object"}))
     # Past the check, a schema that the library's grammar compiler chokes on.
-    engine._waiting[-1].config.structured_output_config.json_schema = '{"type": "bogus"}'
+    engine._waiting[-1].config.structured_output_config = StructuredOutputConfig(json_schema='{"type": "bogus"}')
     drive.until(lambda: innocent.ended and guilty.ended)
     for answer in (innocent, guilty):
         assert answer.failure is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from server import Server
+from server import Server, openai_client
 
 REAL = [name for name in ("openvino", "llamacpp") if importlib.util.find_spec(f"freehold.engine.{name}")]
 
@@ -53,7 +53,3 @@ def client(server: Server) -> Iterator[openai.OpenAI]:
 def http(sim: Server) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=sim.url, timeout=30, trust_env=False) as client:
         yield client
-
-
-def openai_client(server: Server, key: str = "none") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=60)

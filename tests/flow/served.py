@@ -36,8 +36,12 @@ class Served:
         self.told: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self.told = self.line()
-        assert self.told.get("state") == "serving", f"{self.told}\n{self.log.read_text()[-4000:]}"
+        try:
+            self.told = self.line()
+            assert self.told.get("state") == "serving", f"{self.told}\n{self.log.read_text()[-4000:]}"
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

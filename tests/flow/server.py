@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+import openai
 
 LAUNCH = Path(__file__).with_name("launch.py")
 PATIENCE_S = 120.0
@@ -136,3 +137,7 @@ class Server:
 
     def gateway_log(self) -> str:
         return (self.folder / "gateway.log").read_text()
+
+
+def openai_client(server: Server, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=60)

@@ -42,7 +42,8 @@ class Supervised:
             if event.kind == kind and process in ("", event.process):
                 return event
         seen = [(event.kind, event.process, event.reason) for event in self.events]
-        raise AssertionError(f"no {kind} of {process or 'anyone'}: {seen}")
+        said = Path(self.log.name).read_text(encoding="utf-8")[-2000:]
+        raise AssertionError(f"no {kind} of {process or 'anyone'}: {seen}\n{said}")
 
     def pid(self, process: str) -> int:
         """Of its latest life."""

@@ -13,6 +13,7 @@ import pytest
 from server import Server
 
 CHAT = "/v1/chat/completions"
+IMAGE = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
 ASK = [{"role": "user", "content": "hi"}]
 
 
@@ -66,7 +67,7 @@ def test_what_is_no_request(http: httpx.Client, path: str, body: bytes) -> None:
         ("messages[0].role", {"messages": [{"role": "nobody", "content": "x"}]}),
         ("messages[0].content", {"messages": [{"role": "user"}]}),
         ("messages[0].content", {"messages": [{"role": "user", "content": 5}]}),
-        ("messages[0].content[0].type", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
+        ("messages[0].content[0].type", {"messages": [{"role": "user", "content": [IMAGE]}]}),
         ("temperature", {"temperature": "hot"}),
         ("temperature", {"temperature": 2.5}),
         ("temperature", {"temperature": -1}),
@@ -159,11 +160,15 @@ def test_foreign_host(http: httpx.Client) -> None:
     assert http.get("/v1/models", headers={"host": "localhost:1"}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "wild",
-    [b"GARBAGE\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00", b"GET / HTTP/9.9\r\n\r\n", b"POST /generate HTTP/1.1\r\ncontent-length: x\r\n\r\n"],
-    ids=["words", "tls", "version", "length"],
-)  # fmt: skip
+NO_HTTP = {
+    "words": b"GARBAGE\r\n\r\n",
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00",
+    "version": b"GET / HTTP/9.9\r\n\r\n",
+    "length": b"POST /generate HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("wild", NO_HTTP.values(), ids=NO_HTTP)
 def test_what_is_no_http(sim: Server, wild: bytes) -> None:
     with connected(sim) as wire:
         wire.sendall(wild)

@@ -8,9 +8,8 @@ from typing import Any, Literal
 import httpx
 import openai
 import pytest
-from conftest import openai_client
 from pydantic import BaseModel
-from server import Server
+from server import Server, openai_client
 
 from freehold.gateway import auth
 

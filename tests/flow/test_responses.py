@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -12,6 +13,8 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
 from server import Server
+
+from freehold.gateway import auth
 
 LONG: dict[str, Any] = {"max_output_tokens": 4000, "extra_body": {"ignore_eos": True}}
 
@@ -323,6 +326,25 @@ def test_the_document_describes_the_routes(slow: Server) -> None:
         "/v1/responses/{id}/input_items",
     } <= set(document["paths"])
     assert not [name for name in document["components"]["schemas"] if "__" in name]
+
+
+def test_another_key_sees_nothing_of_it(tmp_path: Path) -> None:
+    tokens = [auth.add(tmp_path, name)[1] for name in ("ann", "bob")]
+    with Server(tmp_path, flags={"server.api_keys": "on"}) as server:
+        ann, bob = (OpenAI(base_url=f"{server.url}/v1", api_key=token, max_retries=0) for token in tokens)
+        with ann, bob:
+            id = ann.responses.create(input="A secret.", max_output_tokens=2).id
+            assert ann.responses.retrieve(id).id == id
+            for ask in (
+                bob.responses.retrieve,
+                bob.responses.cancel,
+                bob.responses.delete,
+                bob.responses.input_items.list,
+            ):
+                with pytest.raises(openai.NotFoundError):
+                    ask(id)
+            with pytest.raises(openai.NotFoundError):
+                bob.responses.create(input="Tell me.", previous_response_id=id)
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from server import Server
 
 EXAMPLES = 4
 NOT_CHECKED = "positive_data_acceptance"
-"""Some rules stand between fields (`stream_options` needs `stream`): a JSON schema can't say them, so a request that keeps
-the schema may still be refused."""
+"""Some rules stand between fields (`stream_options` needs `stream`): a JSON schema can't say them, so a request that
+keeps the schema may still be refused."""
 LONGEST_S = 300
 
 

@@ -67,7 +67,7 @@ def test_it_starts_serves_and_stops(start: Start, home: Path) -> None:
     serve.signal(signal.SIGTERM)
     assert serve.left() == 0
     assert [event.kind for event in serve.events][-2:] == ["draining", "stopped"]
-    assert not (home / "run" / "pipe.sock").exists()
+    assert not (home / "run" / "0" / "pipe.sock").exists()
 
 
 def test_a_killed_worker_is_replaced_and_the_reason_told(start: Start) -> None:
@@ -130,7 +130,7 @@ def test_two_on_one_home_or_one_ledger_are_refused(start: Start, home: Path) -> 
     failure = second.events[-1].failure
     assert failure is not None
     assert f"process {serve.process.pid}" in failure.what
-    third = start(home=home.with_name("other"), store=str(home / "state" / "ledger.sqlite"))
+    third = start(home=home.with_name("other"), store=str(home / "state" / "ledger-0.sqlite"))
     assert third.left() == 3
     serve.signal(signal.SIGTERM)
     assert serve.left() == 0
@@ -147,7 +147,7 @@ def test_a_broken_ledger_ends_it_before_anything_starts(start: Start, tmp_path: 
 def test_a_drain_lets_running_work_finish(start: Start, home: Path) -> None:
     serve = start(step_ms=20.0)
     serve.wait("serving")
-    ledger = SqliteLedger(home / "state" / "ledger.sqlite")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
     ledger.accept([ask("a", 60)])
     eventually(lambda: ledger.depth().running == 1)
     serve.signal(signal.SIGTERM)
@@ -162,7 +162,7 @@ def test_a_drain_lets_running_work_finish(start: Start, home: Path) -> None:
 def test_the_second_signal_kills(start: Start, home: Path) -> None:
     serve = start(step_ms=200.0)
     serve.wait("serving")
-    ledger = SqliteLedger(home / "state" / "ledger.sqlite")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
     ledger.accept([ask("a", 1000)])
     eventually(lambda: ledger.depth().running == 1)
     pids = [serve.pid("gateway"), serve.pid("worker-1")]

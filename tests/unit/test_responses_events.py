@@ -15,7 +15,7 @@ from freehold.gateway.responses import replay
 from freehold.gateway.responses_events import Writer
 from freehold.gateway.responses_object import Outcome, Told, echo_of, told_of
 from freehold.gateway.tools import NO_TOOLS, Plan
-from freehold.gateway.wire import parse
+from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_responses import ResponseRequest
 from freehold.ledger.protocol import Entry
 

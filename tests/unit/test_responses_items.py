@@ -12,7 +12,7 @@ from freehold.errors import InvalidRequest
 from freehold.gateway.call import Call
 from freehold.gateway.responses import response_request
 from freehold.gateway.responses_items import conversation, kept_items, messages_of, without_instructions
-from freehold.gateway.wire import parse
+from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_responses import ResponseRequest
 
 CARD = ModelCard(name="m", engine="sim", source="test", context_tokens=100, max_batch=1, tools="hermes")

@@ -38,7 +38,9 @@ def choose(requested: str, source: Source, found: dict[str, str | None] | None =
         return Choice(engine=source.kind, reason=f"{source.kind}: that is what {source.label} is.")
     why_not_openvino = _why_not_openvino(source, have)
     if not why_not_openvino:
-        return Choice(engine="openvino", reason="openvino: it is the fastest here for several answers at once on a CPU.")
+        return Choice(
+            engine="openvino", reason="openvino: it is the fastest here for several answers at once on a CPU."
+        )
     if source.kind != "ir" and have.get("llamacpp") is not None:
         return Choice(engine="llamacpp", reason=f"llamacpp: {why_not_openvino}")
     raise ModelError(f"No engine can run {source.label}.", _sentence(why_not_openvino), _install(source))

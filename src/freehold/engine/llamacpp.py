@@ -203,7 +203,7 @@ class LlamaCppEngine:
         try:
             if number in self._running:
                 self._open().complete(body, heard)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (the edge of a thread)
             end = {"error": {"code": 500, "message": f"{type(error).__name__}: {error}"}}
         self._news.put((number, end))
 
@@ -219,5 +219,3 @@ def _sizes(spec: EngineSpec, info: GgufInfo) -> tuple[int, int]:
     wanted = min(spec.context_tokens or info.context_tokens, info.context_tokens)
     affordable = kv_budget_bytes(spec) // max(1, info.kv_bytes_per_token * batch)
     return batch, max(32, min(wanted, affordable))
-
-

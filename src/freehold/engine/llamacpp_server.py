@@ -47,7 +47,9 @@ class Server:
             self._server: xllamacpp.Server | None = xllamacpp.Server(params)
         except (RuntimeError, ValueError, MemoryError) as error:
             why = f"It says: {error or 'nothing'}."
-            raise ModelError(f"llama.cpp can't load {gguf}.", why, "Check that the file is whole, and fits memory.") from error
+            raise ModelError(
+                f"llama.cpp can't load {gguf}.", why, "Check that the file is whole, and fits memory."
+            ) from error
         self._address = urlsplit(self._server.listening_address)
         self._http: http.client.HTTPConnection | None = None
 
@@ -81,7 +83,9 @@ class Server:
         for last in (False, True):
             try:
                 if self._http is None:
-                    self._http = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=30)
+                    self._http = http.client.HTTPConnection(
+                        self._address.hostname or "", self._address.port, timeout=30
+                    )
                 self._http.request("POST", path, body.encode(), headers)
                 response = self._http.getresponse()
                 answer: Json = json.loads(response.read())

@@ -50,7 +50,13 @@ class _Answer:
     handle: GenerationHandle
 
     def __init__(
-        self, request: Request, choice: int, ids: list[int], config: GenerationConfig, stops: frozenset[int], vocabulary: Vocabulary
+        self,
+        request: Request,
+        choice: int,
+        ids: list[int],
+        config: GenerationConfig,
+        stops: frozenset[int],
+        vocabulary: Vocabulary,
     ) -> None:
         sampling = request.sampling
         self.ids = ids
@@ -88,7 +94,9 @@ class _Answer:
             finish = "length"
         if finish is not None:
             text += self.stream.end()
-        return self.draft.extend(text, used, self._logprobs(ids[:used], output) if self.logprobs else None, finish, stop)
+        return self.draft.extend(
+            text, used, self._logprobs(ids[:used], output) if self.logprobs else None, finish, stop
+        )
 
     def _logprobs(self, ids: list[int], output: object) -> list[TokenLogprob]:
         values: list[float] = output.generated_log_probs  # type: ignore[attr-defined]

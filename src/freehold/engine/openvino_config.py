@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from freehold.core import Request
+from freehold.engine.grammar import grammar_of
 
 if TYPE_CHECKING:
     from openvino_genai import GenerationConfig
@@ -41,6 +42,10 @@ def generation_config(
         seed = random_seed if sampling.seed is None else sampling.seed + choice
         config.rng_seed = seed % (1 << 63)
     if request.json_schema is not None:
-        schema = request.json_schema or {"type": "object"}
-        config.structured_output_config = StructuredOutputConfig(json_schema=json.dumps(schema))
+        grammar = grammar_of(request.json_schema)
+        config.structured_output_config = (
+            StructuredOutputConfig(grammar=grammar)
+            if grammar
+            else StructuredOutputConfig(json_schema=json.dumps(request.json_schema))
+        )
     return config

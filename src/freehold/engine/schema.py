@@ -16,18 +16,32 @@ from freehold.core import Json
 from freehold.errors import InvalidRequest
 
 _TYPES = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
-_NOTES = frozenset(
-    "$schema $id $comment $anchor title description default examples deprecated readOnly writeOnly "
-    "contentMediaType contentEncoding discriminator".split()
+NOTES = frozenset(
+    [
+        "$schema",
+        "$id",
+        "$comment",
+        "$anchor",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "contentMediaType",
+        "contentEncoding",
+        "discriminator",
+    ]
 )
-_COUNTS = frozenset("minLength maxLength minItems maxItems".split())
-_NUMBERS = frozenset("minimum maximum exclusiveMinimum exclusiveMaximum".split())
-_ONE = frozenset("items additionalProperties".split())
-_MANY = frozenset("anyOf oneOf allOf prefixItems".split())
-_NAMED = frozenset("properties $defs definitions".split())
-_OTHER = frozenset("type enum const required pattern format $ref".split())
-_KNOWN = _NOTES | _COUNTS | _NUMBERS | _ONE | _MANY | _NAMED | _OTHER
-_FORMATS = frozenset("date time date-time uuid".split())
+_COUNTS = frozenset(["minLength", "maxLength", "minItems", "maxItems"])
+_NUMBERS = frozenset(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"])
+_ONE = frozenset(["items", "additionalProperties"])
+_MANY = frozenset(["anyOf", "oneOf", "allOf", "prefixItems"])
+_NAMED = frozenset(["properties", "$defs", "definitions"])
+_OTHER = frozenset(["type", "enum", "const", "required", "pattern", "format", "$ref"])
+_KNOWN = NOTES | _COUNTS | _NUMBERS | _ONE | _MANY | _NAMED | _OTHER
+_FORMATS = frozenset(["date", "time", "date-time", "uuid"])
 _PAIRS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minimum", "maximum"))
 _DEEPEST = 32
 _MOST_NODES = 2_000

@@ -58,11 +58,13 @@ class Draft:
     """One answer being written. Slotted: one exists for each running stream, and `extend` runs once a token."""
 
     __slots__ = (
-        "_fed_chars", "_logprobs", "_min_tokens", "_scan", "_shown_chars", "cached_tokens", "choice", "id", "prompt_tokens",
-        "tokens",
+        "_fed_chars", "_logprobs", "_min_tokens", "_scan", "_shown_chars",
+        "cached_tokens", "choice", "id", "prompt_tokens", "tokens",
     )  # fmt: skip
 
-    def __init__(self, id: str, choice: int, prompt_tokens: int, stops: Sequence[str] = (), min_tokens: int = 0) -> None:
+    def __init__(
+        self, id: str, choice: int, prompt_tokens: int, stops: Sequence[str] = (), min_tokens: int = 0
+    ) -> None:
         self.id = id
         self.choice = choice
         self.prompt_tokens = prompt_tokens

@@ -28,7 +28,9 @@ def add_error_handlers(app: FastAPI) -> None:
             return _answer(HttpError(404, "not_found", f"There is nothing at {where}.", next=_NEXT))
         if error.status_code == 405:
             allowed = _allowed(app, request.url.path) or (error.headers or {}).get("Allow", "GET")
-            return _answer(HttpError(405, "method_not_allowed", f"{where} is not a route.", next=_NEXT), {"allow": allowed})
+            return _answer(
+                HttpError(405, "method_not_allowed", f"{where} is not a route.", next=_NEXT), {"allow": allowed}
+            )
         return _answer(HttpError(error.status_code, "http_error", str(error.detail)), error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:

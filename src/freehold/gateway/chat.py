@@ -10,6 +10,7 @@ import msgspec
 
 from freehold.core import Json, ModelCard
 from freehold.errors import from_failure
+from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import CANCELLED, Desk
@@ -18,8 +19,8 @@ from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json,
 from freehold.gateway.tool_split import split
 from freehold.gateway.tools import Plan
 from freehold.gateway.usage import chat_logprobs, note_first, usage_object
-from freehold.gateway.wire import parse
-from freehold.gateway.wire_chat import ChatRequest, chat_request
+from freehold.gateway.wire_chat import ChatRequest, chat_names, chat_request
+from freehold.gateway.wire_errors import parse
 
 
 def chat_route(desk: Desk) -> Handler:
@@ -31,15 +32,16 @@ def chat_route(desk: Desk) -> Handler:
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
         inbox = await desk.submit(request)
-        async with Follower(desk, inbox, receive):
-            if wanted.stream:
-                usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-                head = Head(request.id, int(time.time()), card.name, fingerprint(card), usage)
-                await send_stream(call, inbox, ChatEvents(head, plan), send)
-                return
-            collected = await collect(inbox)
-            note_first(call, inbox)
-            await send_json(send, msgspec.json.encode(completion(request.id, wanted, card, plan, collected, call)))
+        with naming(chat_names(plan)):
+            async with Follower(desk, inbox, receive):
+                if wanted.stream:
+                    usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+                    head = Head(request.id, int(time.time()), card.name, fingerprint(card), usage)
+                    await send_stream(call, inbox, ChatEvents(head, plan), send)
+                    return
+                collected = await collect(inbox)
+                note_first(call, inbox)
+                await send_json(send, msgspec.json.encode(completion(request.id, wanted, card, plan, collected, call)))
 
     return chat_completions
 

@@ -7,6 +7,7 @@ import time
 import msgspec
 
 from freehold.core import Json, ModelCard
+from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
@@ -14,8 +15,8 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.events import Head, TextEvents
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.usage import note_first, text_logprobs, usage_object
-from freehold.gateway.wire import parse
-from freehold.gateway.wire_text import CompletionRequest, completion_requests
+from freehold.gateway.wire_errors import parse
+from freehold.gateway.wire_text import TEXT_NAMES, CompletionRequest, completion_requests
 
 
 def completions_route(desk: Desk) -> Handler:
@@ -28,16 +29,17 @@ def completions_route(desk: Desk) -> Handler:
         requests = completion_requests(wanted, card, call, desk.server)
         inbox = await desk.submit(*requests)
         id = requests[0].id.removesuffix("-0")
-        async with Follower(desk, inbox, receive):
-            if wanted.stream:
-                usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-                head = Head(id, int(time.time()), card.name, fingerprint(card), usage)
-                events = TextEvents(head, [request.id for request in requests], requests[0].n, wanted.logprobs or 0)
-                await send_stream(call, inbox, events, send)
-                return
-            collected = await collect(inbox)
-            note_first(call, inbox)
-            await send_json(send, msgspec.json.encode(_completion(id, card, collected, wanted.logprobs, call)))
+        with naming(TEXT_NAMES):
+            async with Follower(desk, inbox, receive):
+                if wanted.stream:
+                    usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+                    head = Head(id, int(time.time()), card.name, fingerprint(card), usage)
+                    events = TextEvents(head, [request.id for request in requests], requests[0].n, wanted.logprobs or 0)
+                    await send_stream(call, inbox, events, send)
+                    return
+                collected = await collect(inbox)
+                note_first(call, inbox)
+                await send_json(send, msgspec.json.encode(_completion(id, card, collected, wanted.logprobs, call)))
 
     return completions
 

@@ -15,7 +15,7 @@ from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
 from freehold.gateway.usage import note_first
-from freehold.gateway.wire import parse
+from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_text import EmbeddingRequest, embedding_request
 
 

@@ -98,7 +98,7 @@ class Fleet:
         """A worker is connected, or its supervisor is starting one."""
         if self._statuses:
             return any(status.state in _COMING + _SERVING for status in self._statuses.values())
-        return any(worker.state in _COMING for worker in (self._supervised or {}).values())
+        return any(worker.state in _COMING + _SERVING for worker in (self._supervised or {}).values())
 
     def hopeless(self, grace_s: float) -> bool:
         """Nobody is connected or on the way, and has not been for `grace_s`."""

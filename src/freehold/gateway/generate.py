@@ -13,7 +13,7 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.errors import error_object
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
 from freehold.gateway.usage import note_first, usage_object
-from freehold.gateway.wire import parse
+from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_text import GenerateRequest, generate_request
 from freehold.ledger.protocol import Entry
 

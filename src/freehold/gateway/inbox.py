@@ -87,6 +87,10 @@ class Inbox:
             self._wake()
         return last
 
+    def drop(self, id: str) -> None:
+        """The worker of `id` is gone: what waits of it must not be shown before it is clear how it goes on."""
+        self._chunks = [chunk for chunk in self._chunks if chunk.id != id]
+
     def restart(self, id: str) -> None:
         """The worker of `id` died before anything was shown: another one begins anew."""
         self._left[id] = next(_answers(request) for request in self.requests if request.id == id)
@@ -95,7 +99,7 @@ class Inbox:
         if self.tap is not None:
             self.tap(Chunk(id, RESTART, 0, 0, ""))
         if not self.silent:
-            self._chunks = [chunk for chunk in self._chunks if chunk.id != id]
+            self.drop(id)
             self._chunks.append(Chunk(id, RESTART, 0, 0, ""))
             self._wake()
 

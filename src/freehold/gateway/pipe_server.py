@@ -13,6 +13,7 @@ import msgspec
 
 from freehold import log
 from freehold.gateway.desk import Desk
+from freehold.gateway.losses import worker_gone
 from freehold.pipe import Drain, Fleet, Frame, Hello, Reader, Status, Tokens, encode, owner
 
 
@@ -46,7 +47,7 @@ class PipeLine(asyncio.Protocol):
         self._transport = None
         if self.worker and self._desk.fleet.lines.get(self.worker) is self:
             self._desk.fleet.gone(self)
-            self._desk.spawn(self._desk.worker_gone(self))
+            self._desk.spawn(worker_gone(self._desk, self))
 
     def send(self, frame: Frame) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -28,6 +28,7 @@ from freehold.gateway.auth import Guard
 from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door
 from freehold.gateway.fleet import Fleet
+from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses import Responses
@@ -73,7 +74,7 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
             desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)))
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            watch = group.create_task(desk.watch(config.store.keep_results_s))
+            watching = group.create_task(watch(desk, config.store.keep_results_s))
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
             signals = _Signals()
@@ -86,7 +87,7 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
             await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
-            watch.cancel()
+            watching.cancel()
             signals.first.set()
     finally:
         await ledger.close()
@@ -102,8 +103,9 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
         wait.cancel()
     if desk.open:
         log.event("gateway.cut_off", level="warning", open=desk.open)
-        desk.give_up(
-            Unavailable("The server was stopped before the answer ended.", next="Send the request again.").failure()
+        give_up(
+            desk,
+            Unavailable("The server was stopped before the answer ended.", next="Send the request again.").failure(),
         )
     server.should_exit = True
     with contextlib.suppress(TimeoutError):

@@ -9,17 +9,19 @@ import msgspec
 from freehold.core import Chunk, Json, ModelCard, Request
 from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from_failure
 from freehold.gateway import tools as toolbox
+from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import Inbox
 from freehold.gateway.responses_events import Writer
 from freehold.gateway.responses_items import conversation, kept_items, messages_of, without_instructions
-from freehold.gateway.responses_live import Live
+from freehold.gateway.responses_live import Live, as_recorded
 from freehold.gateway.responses_object import Outcome, Told, echo_of, outcome_of, response_object, told_of
 from freehold.gateway.stream import SSE_HEADERS, Follower, Receive, Send, send_json
 from freehold.gateway.usage import Counter, note_first
-from freehold.gateway.wire import check_against, free_form, parse, storable
+from freehold.gateway.wire import free_form
+from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_responses import ResponseRequest
 from freehold.ledger.protocol import Entry
 
@@ -65,7 +67,8 @@ class Responses:
         note_first(call, inbox)
         whole = collected.answers[0][0]
         writer.feed(whole.text, whole.logprobs, [])
-        writer.end(Outcome(finish=whole.finish, usage=collected.usage), [])
+        outcome = Outcome(finish=whole.finish, usage=collected.usage)
+        writer.end(await as_recorded(self.desk, request.id, outcome) if request.keep else outcome, [])
         await send_json(send, msgspec.json.encode(writer.response))
 
     async def _stream(self, call: Call, inbox: Inbox, writer: Writer, send: Send) -> None:
@@ -86,7 +89,8 @@ class Responses:
                 writer.feed(chunk.text, chunk.logprobs, out)
                 outcome = outcome or _end_of(chunk, counter)
             if outcome is not None:
-                writer.end(outcome, out)
+                keep = inbox.request.keep
+                writer.end(await as_recorded(self.desk, writer.id, outcome) if keep else outcome, out)
             if out:
                 await send({"type": "http.response.body", "body": b"".join(out), "more_body": outcome is None})
                 out.clear()
@@ -106,7 +110,7 @@ class Responses:
             await send_json(send, msgspec.json.encode(queued))
             return
         await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
-        async for part in live.tell(Writer(request.id, told, request.received_unix_s)):
+        async for part in live.tell(Writer(request.id, told, request.received_unix_s), self.desk):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 

@@ -25,7 +25,7 @@ async def follow_response(responses: Responses, id: str, after: int, call: Call)
     entry, told = await responses.entry(id, call)
     writer = Writer(id, told, entry.request.received_unix_s, after)
     live = responses.live.get(id)
-    return tell_kept(writer, responses.desk) if live is None else live.tell(writer)
+    return tell_kept(writer, responses.desk) if live is None else live.tell(writer, responses.desk)
 
 
 async def cancel_response(responses: Responses, id: str, call: Call) -> Json:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
+
 from freehold.core import Chunk, TokenLogprob
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import RESTART, Inbox
@@ -42,7 +44,7 @@ class Live:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def tell(self, writer: Writer) -> AsyncIterator[bytes]:
+    async def tell(self, writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
         """The events that `writer` makes of it, until the end."""
         out: list[bytes] = []
         writer.begin(out)
@@ -55,7 +57,7 @@ class Live:
                 self.inbox.shown = True
             told = len(self.pieces)
             if self.outcome is not None:
-                writer.end(self.outcome, out)
+                writer.end(await as_recorded(desk, writer.id, self.outcome), out)
             if out:
                 yield b"".join(out)
                 out.clear()
@@ -74,6 +76,14 @@ async def until_done(desk: Desk, id: str, longest_s: float = 2.0) -> Entry | Non
         await asyncio.sleep(wait_s)
         longest_s -= wait_s
         wait_s = min(wait_s * 2, 0.1)
+
+
+async def as_recorded(desk: Desk, id: str, outcome: Outcome) -> Outcome:
+    """`outcome` with the time of its end that the ledger has, so that a kept response never changes afterwards."""
+    entry = await until_done(desk, id, 0.5)
+    if entry is None or entry.state != "done":
+        return outcome
+    return msgspec.structs.replace(outcome, ended_unix_s=outcome_of(entry)[1].ended_unix_s)
 
 
 async def tell_kept(writer: Writer, desk: Desk) -> AsyncIterator[bytes]:

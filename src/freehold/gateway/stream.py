@@ -53,9 +53,7 @@ class Follower:
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        if not self._inbox.ended:
-            self._desk.leave(self._inbox)
-        self._inbox.hang_up()
+        self._desk.leave(self._inbox)
 
 
 async def send_stream(call: Call, inbox: Inbox, events: Events, send: Send) -> None:

@@ -10,18 +10,10 @@ from freehold.config import ServerConfig
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.gateway import tools as toolbox
+from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.tool_schema import check_depth
-from freehold.gateway.wire import (
-    ModelName,
-    Refused,
-    SamplingFields,
-    StreamOptions,
-    Wire,
-    check_against,
-    free_form,
-    storable,
-)
+from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, Wire, free_form
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -201,9 +193,13 @@ def chat_request(body: ChatRequest, card: ModelCard, call: Call, server: ServerC
         received_unix_s=call.received_unix_s,
         meta={key: value for key in ("user", "safety_identifier") if (value := getattr(body, key)) is not None},
     )
-    forced = {"json_schema": "tool_choice"} if plan.json_schema is not None else {}
-    check_against(card, request, server, names=forced)
+    check_against(card, request, server, names=chat_names(plan))
     return request, plan
+
+
+def chat_names(plan: toolbox.Plan) -> dict[str, str]:
+    """What the ledger's names are called here, where they differ."""
+    return {"json_schema": "tool_choice"} if plan.json_schema is not None else {}
 
 
 def _flat(message: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> Json:

@@ -9,10 +9,13 @@ from pydantic import Field
 from freehold.config import ServerConfig
 from freehold.core import ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
+from freehold.gateway.admission import check_against
 from freehold.gateway.call import Call, new_id
-from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Wire, check_against
+from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Wire
 
 MAX_PROMPTS = 256
+TEXT_NAMES = {"top_logprobs": "logprobs"}
+"""What the ledger's names are called in /v1/completions, where they differ."""
 
 Tokens = Annotated[list[TokenId], Field(min_length=1)]
 
@@ -92,7 +95,7 @@ def completion_requests(body: CompletionRequest, card: ModelCard, call: Call, se
         )
         for i, prompt in enumerate(prompts)
     ]
-    check_against(card, requests[0], server, names={"top_logprobs": "logprobs"})
+    check_against(card, requests[0], server, names=TEXT_NAMES)
     if len(requests) * requests[0].n > max(MAX_PROMPTS, server.max_n):
         raise InvalidRequest(f"{len(requests)} prompts with n {requests[0].n} are too many answers.", param="n")
     return requests

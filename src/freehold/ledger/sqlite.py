@@ -40,14 +40,15 @@ class SqliteLedger:
 
     def accept(self, requests: Sequence[Request]) -> None:
         now = self._clock.unix_s()
+        ready = [(rows.columns(request), rows.encode(request)) for request in requests]
         with self._write():
-            for request in requests:
+            for columns, body in ready:
                 try:
-                    ((seq,),) = self._all("accept", **rows.columns(request), now=now)
+                    ((seq,),) = self._all("accept", **columns, now=now)
                 except sqlite3.IntegrityError as error:
-                    what = f"Request {request.id} was accepted before."
+                    what = f"Request {columns['id']} was accepted before."
                     raise Conflict(what, next="Give each request its own id.") from error
-                self._all("accept_body", seq=seq, request=rows.encode(request))
+                self._all("accept_body", seq=seq, request=body)
         self._sync()
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
@@ -83,11 +84,12 @@ class SqliteLedger:
 
     def finish_all(self, ended: Sequence[tuple[str, int, Result]]) -> list[bool]:
         now = self._clock.unix_s()
+        ready = [(id, attempt, rows.encode(result)) for id, attempt, result in ended]
         done: list[bool] = []
         any_kept = False
         with self._write():
-            for id, attempt, result in ended:
-                found = self._all("finish", id=id, attempt=attempt, result=rows.encode(result), now=now)
+            for id, attempt, result in ready:
+                found = self._all("finish", id=id, attempt=attempt, result=result, now=now)
                 for seq, keep in found:
                     any_kept = any_kept or bool(keep)
                     if not keep:

@@ -130,7 +130,7 @@ class PipeClient:
             self._greeting_left -= 1
             self._unsent_bytes -= len(self._unsent.popleft())
         self._next_try_s = self._clock.monotonic_s() + self._retry_s
-        log.event("pipe.lost", level="warning", why=why, unsent_bytes=self._unsent_bytes)
+        log.event("pipe.lost", why=why, unsent_bytes=self._unsent_bytes)
 
     def _push(self, data: bytes | memoryview) -> int:
         """How many bytes the socket took; 0 also when the connection is lost."""

@@ -45,22 +45,24 @@ class Site(Record, frozen=True):
 
 @contextmanager
 def prepared(config: Config) -> Iterator[Site]:
-    """The site, for as long as the supervisor lives. Raises `ConfigError` or `StoreError`."""
-    store = store_path(config)
-    run = _private_folder(config.home / "run")
+    """The site, for as long as the supervisor lives. Servers on different ports share a home and no state.
+    Raises `ConfigError` or `StoreError`."""
     with ExitStack() as stack:
-        stack.enter_context(_locked(run / "lock", f"in {config.home}", "FREEHOLD_HOME"))
-        stack.enter_context(_locked(Path(f"{store}.lock"), f"on {store}", "--store.path"))
+        listener = stack.enter_context(_listen(config.server.host, config.server.port))
+        port = listener.getsockname()[1]
+        store = store_path(config)
+        run = _private_folder(_private_folder(config.home / "run") / str(config.server.port))
+        stack.enter_context(_locked(run / "lock", f"on port {config.server.port} in {config.home}", "FREEHOLD_HOME"))
+        stack.enter_context(_locked(Path(f"{store}.lock"), f"from {store}", "--set store.path=FILE"))
         if len(os.fsencode(run / "pipe.sock")) > SOCKET_PATH_BYTES:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freehold-")))
         _take_over(store)
-        listener = stack.enter_context(_listen(config.server.host, config.server.port))
         stack.callback((run / "pipe.sock").unlink, missing_ok=True)
         yield Site(
             store_path=str(store),
             pipe_path=str(run / "pipe.sock"),
             host=config.server.host,
-            port=listener.getsockname()[1],
+            port=port,
             listen_fd=listener.fileno(),
         )
 
@@ -69,7 +71,7 @@ def store_path(config: Config) -> Path:
     """The ledger's file. Only the default's folder is made; one that was named must be there."""
     if config.store.path:
         return Path(config.store.path).expanduser().absolute()
-    return _private_folder(config.home / "state") / "ledger.sqlite"
+    return _private_folder(config.home / "state") / f"ledger-{config.server.port}.sqlite"
 
 
 def _private_folder(path: Path) -> Path:

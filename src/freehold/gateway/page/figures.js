@@ -40,13 +40,18 @@ export function figuresView(f) {
     f.totalMs != null && [`${ms(f.totalMs)} in all`, "From the request to the last token."],
   ].filter(Boolean);
   const list = h("dl", { class: "explained", hidden: true }, ...[...rows, ...more].flatMap(([value, meaning]) => [h("dt", {}, value), h("dd", {}, meaning)]));
-  const line = h("button", { type: "button", class: "figures", "aria-expanded": "false" }, ...rows.map(([value, meaning]) => h("span", { title: meaning }, value)));
+  const line = h("button", { type: "button", class: "figures", "aria-expanded": "false" }, ...rows.map(([value, meaning]) => h("span", { title: meaning }, ...shortened(value))));
   line.addEventListener("click", () => {
     list.hidden = !list.hidden;
     line.setAttribute("aria-expanded", String(!list.hidden));
     list.scrollIntoView({ block: "nearest" });
   });
   return [line, list];
+}
+
+/** On a narrow screen the small words are left out, so that the line fits. */
+function shortened(value) {
+  return value.split(/(?<= )(to |in )/).map((part, i) => (i % 2 ? h("span", { class: "small-word" }, part) : part));
 }
 
 const by = (who) => (who === "server" ? "the server" : "this page");

@@ -11,6 +11,15 @@ export const STARTER_TEMPERATURE = 0.3;
 const SAVE_EVERY_MS = 1000;
 const SAY_WAITING_MS = 700;
 
+// A page that is being left sees its connection break: that is no fault of the server.
+let leaving = false;
+for (const name of ["beforeunload", "pagehide"]) {
+  addEventListener(name, () => {
+    leaving = true;
+    setTimeout(() => { leaving = false; }, 3000); // the person stayed after all
+  });
+}
+
 /**
  * What the API is asked for, for the chat whose last message is the answer to come. Naming an intent reads
  * the last message alone. The starter is tiny: it does better at a low temperature, unless one is set.
@@ -56,6 +65,7 @@ export async function runTurn({ chat, body, view, signal, onDrawn }) {
     message.finish = told.finish ?? "stop";
   } catch (error) {
     if (signal.aborted) message.finish = "stopped";
+    else if (leaving) message.finish = "left";
     else { message.finish = "error"; message.problem = plain(error); }
   }
   clearTimeout(waiting);

@@ -1,0 +1,190 @@
+"""A JSON schema as a grammar (GBNF, which both engines' libraries read) of compact JSON.
+
+The libraries' own converters allow any white space between JSON's parts, and a small model then writes blanks
+until its context is full. Here at most one space follows a comma or a colon. Properties come in the schema's
+order, and where it neither forbids nor describes others, none are added. What isn't converted here (patterns,
+wide number limits, combinations with siblings) is left to the library: `grammar_of` returns None.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from freehold.core import Json
+from freehold.engine.schema import NOTES
+
+_BASE = r"""
+value ::= object | array | string | number | "true" | "false" | "null"
+object ::= "{" (member (comma member)*)? "}"
+member ::= string colon value
+array ::= "[" (value (comma value)*)? "]"
+string ::= "\"" char* "\""
+char ::= [^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" hex hex hex hex)
+hex ::= [0-9a-fA-F]
+number ::= integer ("." [0-9]{1,15})? ([eE] [-+]? [0-9]{1,2})?
+integer ::= "-"? natural
+natural ::= "0" | [1-9] [0-9]{0,15}
+comma ::= "," " "?
+colon ::= ":" " "?
+date ::= [0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | "1" [0-9] | "2" [0-8])
+time ::= ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [-+] [01] [0-9] ":" [0-5] [0-9])
+uuid ::= hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}
+"""
+_FORMATS = {"date": "date", "time": "time", "date-time": 'date "T" time', "uuid": "uuid"}
+_WORDS = {"null": '"null"', "boolean": '("true" | "false")'}
+_WIDEST = 1000
+"""Number limits closer together than this become a list of the numbers."""
+_PARTS: dict[str, frozenset[str]] = {
+    "string": frozenset(("minLength", "maxLength", "format")),
+    "array": frozenset(("items", "minItems", "maxItems")),
+    "object": frozenset(("properties", "required", "additionalProperties")),
+    "integer": frozenset(("minimum", "maximum")),
+}
+
+
+class _Beyond(Exception):
+    """Not converted here."""
+
+
+def grammar_of(schema: Json) -> str | None:
+    """The grammar of a schema that `check_schema` let through; `{}` is any object. None: ask the library."""
+    writer = _Writer(schema)
+    try:
+        root = writer.value(schema) if schema else "object"
+    except _Beyond:
+        return None
+    rules = "\n".join(f"{name} ::= {body}" for name, body in writer.rules.items())
+    return f"root ::= {root}\n{rules}\n{_BASE.strip()}\n"
+
+
+class _Writer:
+    """Collects the rules that a schema needs beyond the common ones."""
+
+    def __init__(self, root: Json) -> None:
+        self.root = root
+        self.rules: dict[str, str] = {}
+        self.refs: dict[str, str] = {}
+
+    def rule(self, body: str) -> str:
+        name = f"r{len(self.rules)}"
+        self.rules[name] = body
+        return name
+
+    def value(self, schema: Any) -> str:
+        """An expression for one value."""
+        if schema is True:
+            return "value"
+        said = {key: value for key, value in schema.items() if key not in NOTES and key not in ("$defs", "definitions")}
+        if not said:
+            return "value"
+        for keyword, convert in (("$ref", self.ref), ("anyOf", self.any), ("oneOf", self.any), ("allOf", self.all)):
+            if keyword in said:
+                if len(said) > 1:
+                    raise _Beyond
+                return convert(said[keyword])
+        if "const" in said:
+            return _literal(said["const"])
+        if "enum" in said:
+            return "(" + " | ".join(map(_literal, said["enum"])) + ")"
+        kind = said.pop("type", None) or next(
+            (kind for kind in ("object", "array") if said.keys() & _PARTS[kind]), None
+        )
+        if isinstance(kind, list):
+            return "(" + " | ".join(self.typed(one, said) for one in kind) + ")"
+        return self.typed(kind, said)
+
+    def ref(self, ref: str) -> str:
+        if ref not in self.refs:
+            self.refs[ref] = name = self.rule("")
+            found: Any = self.root
+            for part in ref.split("/")[1:]:
+                found = found[part.replace("~1", "/").replace("~0", "~")]
+            self.rules[name] = self.value(found)
+        return self.refs[ref]
+
+    def any(self, options: list[Any]) -> str:
+        return "(" + " | ".join(self.value(option) for option in options) + ")"
+
+    def all(self, parts: list[Any]) -> str:
+        if len(parts) > 1:
+            raise _Beyond
+        return self.value(parts[0])
+
+    def typed(self, kind: str | None, said: Json) -> str:
+        """One type; keywords of other types in `said` say nothing about it."""
+        mine = {key: value for key, value in said.items() if key in _PARTS.get(kind or "", ())}
+        others = frozenset[str]().union(*(parts for other, parts in _PARTS.items() if other != kind))
+        if said.keys() - mine.keys() - (others if kind != "number" else others - _PARTS["integer"]):
+            raise _Beyond  # a pattern, limits that exclude, limits of fractions
+        match kind:
+            case "object":
+                return self.object(mine) if mine else "object"
+            case "array":
+                return self.array(mine)
+            case "string":
+                return self.string(mine)
+            case "integer":
+                return _integer(mine)
+            case "number":
+                return "number"
+            case "null" | "boolean":
+                return _WORDS[kind]
+        raise _Beyond
+
+    def object(self, said: Json) -> str:
+        properties: Json = said.get("properties", {})
+        extra = said.get("additionalProperties", not properties)
+        required = said.get("required", [])
+        members = [(name, properties.get(name, True), name in required) for name in properties]
+        members += [(name, extra, True) for name in dict.fromkeys(required) if name not in properties]
+        if any(schema is False for _, schema, _ in members):
+            raise _Beyond
+        more = f"string colon {self.value(extra)}" if extra is not False else ""
+        # From the last property back: what may follow when nothing is written yet, and when something is.
+        first, later = ("", "") if not more else (f"({more} (comma {more})*)?", f"(comma {more})*")
+        for name, schema, needed in reversed(members):
+            member = f"{_literal(name)} colon {self.value(schema)}"
+            after = self.rule(later or '""')
+            if needed:
+                first, later = f"{member} {after}", f"comma {member} {after}"
+            else:
+                skipped = self.rule(first or '""')
+                first, later = f"({member} {after} | {skipped})", f"(comma {member})? {after}"
+        return f'"{{" {self.rule(first)} "}}"' if first else '"{" "}"'
+
+    def array(self, said: Json) -> str:
+        item = self.rule(self.value(said.get("items", True)))
+        least, most = said.get("minItems", 0), said.get("maxItems")
+        if most == 0:
+            return '"[" "]"'
+        upper = "" if most is None else str(most - 1)
+        inner = f"{item} (comma {item}){{{max(0, least - 1)},{upper}}}" if most != 1 else item
+        return f'"[" {inner} "]"' if least else f'"[" ({inner})? "]"'
+
+    def string(self, said: Json) -> str:
+        if shape := _FORMATS.get(said.get("format", "")):
+            return f'"\\"" {shape} "\\""'
+        if "minLength" not in said and "maxLength" not in said:
+            return "string"
+        return f'"\\"" char{{{said.get("minLength", 0)},{said.get("maxLength", "")}}} "\\""'
+
+
+def _integer(said: Json) -> str:
+    low, high = said.get("minimum"), said.get("maximum")
+    if low is None and high is None:
+        return "integer"
+    if high is None and low in (0, 1):
+        return "natural" if low == 0 else "[1-9] [0-9]{0,15}"
+    if low is None or high is None or high - low > _WIDEST:
+        raise _Beyond
+    numbers = [str(number) for number in range(int(low) + (low > int(low)), int(high) - (high < int(high)) + 1)]
+    if not numbers:
+        raise _Beyond
+    return "(" + " | ".join(f'"{number}"' for number in numbers) + ")"
+
+
+def _literal(value: Any) -> str:
+    """A JSON value's own text as a grammar literal."""
+    text = json.dumps(value, ensure_ascii=False)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,105 @@
+"""What becomes of requests whose worker is gone, whose deadline passed, or whom nobody is left to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+from freehold import log
+from freehold.core import Answer, Chunk, Failure, Result
+from freehold.errors import DeadlinePassed, FreeholdError, Unavailable, WorkerDied
+from freehold.gateway.desk import Desk
+from freehold.gateway.fleet import Line
+from freehold.gateway.inbox import RESTART
+from freehold.pipe import Cancel
+
+HOPELESS_S = 15.0
+"""Waiting requests fail when nobody has been there to answer for this long."""
+SWEEP_EVERY_S = 300.0
+
+
+async def worker_gone(desk: Desk, line: Line) -> None:
+    """A worker's pipe ended: its unseen requests begin anew elsewhere, the shown ones fail."""
+    shown = list(desk.lately_ended.pop(line.owner, ()))
+    for id, inbox in desk.inboxes.items():
+        if inbox.workers.get(id) is line:
+            if inbox.shown:
+                shown.append(id)
+            else:
+                inbox.drop(id)
+    failure = WorkerDied(
+        "The worker died while answering.",
+        f"The connection to {line.worker!r} was lost.",
+        "Send the request again.",
+    ).failure()
+    requeued, failed = await desk.ledger.abandon(line.owner, shown, failure)
+    for id in requeued:
+        if id in desk.inboxes:
+            desk.inboxes[id].restart(id)
+            desk.waiting_ids.add(id)
+    for id in failed:
+        desk.fail(id, failure)
+    await _settle(desk, line, set(requeued))
+    desk.wake()
+    log.event("worker.gone", level="warning", worker=line.worker, requeued=len(requeued), failed=len(failed))
+
+
+async def watch(desk: Desk, keep_results_s: float) -> None:
+    """Once a second for ever: fail what nobody will answer, drop results past their time."""
+    next_sweep_s = 0.0
+    while True:
+        try:
+            await _round(desk)
+            if time.monotonic() >= next_sweep_s:
+                next_sweep_s = time.monotonic() + SWEEP_EVERY_S
+                await desk.ledger.sweep(keep_results_s)
+        except FreeholdError as error:
+            log.event("gateway.store", level="error", why=str(error))
+        await asyncio.sleep(1.0)
+
+
+async def _round(desk: Desk) -> None:
+    if desk.inboxes and desk.fleet.hopeless(HOPELESS_S):
+        why = desk.fleet.why_not_ready()
+        give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
+    for id in await desk.ledger.expire():
+        late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
+        desk.fail(id, late.failure())
+
+
+def give_up(desk: Desk, failure: Failure) -> None:
+    """End everything that is open here with `failure` (asynchronous requests stay in the ledger)."""
+    ids = [id for id, inbox in desk.inboxes.items() if not inbox.silent]
+    for id in ids:
+        desk.tell(desk.inboxes[id].workers.get(id), Cancel(id))
+        desk.fail(id, failure)
+    desk.cancel_later(ids)
+
+
+async def _settle(desk: Desk, line: Line, requeued: set[str]) -> None:
+    """Requests that the dead worker had finished, but whose last chunks were lost with its pipe."""
+    for id, inbox in list(desk.inboxes.items()):
+        if id in requeued or inbox.workers.get(id, line) is not line:
+            continue
+        entry = await desk.ledger.fetch(id)
+        if entry is None or entry.state != "done" or id not in desk.inboxes:
+            continue
+        result = entry.result
+        if inbox.shown or result is None or result.failure or result.cancelled:
+            lost = WorkerDied("The end of the answer was lost with its worker.", next="Send it again.").failure()
+            desk.fail(id, (result.failure if result else None) or lost)
+            continue
+        desk.deliver(Chunk(id, RESTART, 0, 0, ""), line)
+        for chunk in _retold(id, result):
+            desk.deliver(chunk, line)
+
+
+def _retold(id: str, result: Result) -> Iterator[Chunk]:
+    """A result that was kept, as the chunks that were lost: one an answer."""
+    for i, answer in enumerate(result.answers or (Answer(),)):
+        chunk = Chunk(id, i, 0, 0, answer.text, answer.logprobs, answer.finish, stop=answer.stop)
+        chunk.embeddings = result.embeddings
+        if i == 0:
+            chunk.usage, chunk.tokens = result.usage, result.usage.completion_tokens
+        yield chunk
