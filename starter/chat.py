@@ -1,8 +1,8 @@
 """How a chat becomes tokens: the special tokens, the template text and its Python twin.
 
 `TEMPLATE` is what serving engines run (transformers, llama.cpp, openvino-genai); `encode` is what
-training runs. They must give the same ids, and `evaluate.py --template` checks that they do. The
-template is deliberately plain, so that every Jinja implementation renders it the same way.
+training runs. They must give the same ids. The template is deliberately plain, so that every Jinja
+implementation renders it the same way.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from starter.augment import damage
 from starter.chat import CLASSIFY, PREFIX, SERVE, Row, Turn, system_text, tool_call
@@ -57,11 +57,21 @@ def holdout(messages: Sequence[Labelled], share: float, seed: int) -> tuple[list
     return order[cut:], order[:cut]
 
 
-def question(message: str, *, prefixed: bool = False) -> list[Turn]:
-    """The two ways to ask for an intent: the system message (canonical), or the prefix alone."""
-    if prefixed:
+Form = Literal["system", "prefix", "tool"]
+
+
+def question(message: str, form: Form = "system") -> list[Turn]:
+    """The ways to ask for an intent: by system message (canonical), by prefix, or by offering a tool."""
+    if form == "prefix":
         return [Turn("user", PREFIX + message, 0.0)]
-    return [Turn("system", CLASSIFY, 0.0), Turn("user", message, 0.0)]
+    offered = [tool("route_message", "Route the customer's message.")] if form == "tool" else []
+    system = system_text("" if offered else CLASSIFY, offered)
+    return [Turn("system", system, 0.0), Turn("user", message, 0.0)]
+
+
+def answer(label: str, form: Form = "system") -> Turn:
+    """What the assistant should write to `question`."""
+    return Turn("assistant", tool_call("route_message", {"intent": label}) if form == "tool" else label)
 
 
 def label_chats(

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from starter.chat import Turn, encode
-from starter.data import Labelled, question, read_messages
+from starter.chat import encode
+from starter.data import Form, Labelled, answer, question, read_messages
 from starter.export import read
 from starter.learn import collate
 from starter.model import Starter
@@ -25,11 +25,11 @@ from starter.model import Starter
 
 @torch.no_grad()
 def exact_matches(
-    model: Starter, tokenizer: Tokenizer, messages: Sequence[Labelled], *, prefixed: bool = False
+    model: Starter, tokenizer: Tokenizer, messages: Sequence[Labelled], form: Form = "system"
 ) -> list[bool]:
     """For each message, whether greedy decoding answers with exactly its label."""
     model.eval()
-    chats = [[*question(m.text, prefixed=prefixed), Turn("assistant", m.label)] for m in messages]
+    chats = [[*question(m.text, form), answer(m.label, form)] for m in messages]
     rows = encode(tokenizer, chats)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
     right = [False] * len(rows)
@@ -52,9 +52,9 @@ def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def accuracy(
-    model: Starter, tokenizer: Tokenizer, messages: Sequence[Labelled], *, prefixed: bool = False
+    model: Starter, tokenizer: Tokenizer, messages: Sequence[Labelled], form: Form = "system"
 ) -> dict[str, float]:
-    right = sum(exact_matches(model, tokenizer, messages, prefixed=prefixed))
+    right = sum(exact_matches(model, tokenizer, messages, form))
     low, high = wilson(right, len(messages))
     return {
         "accuracy": round(right / len(messages), 4),
@@ -72,10 +72,8 @@ def main() -> None:
     args = parser.parse_args()
     model, tokenizer = read(args.model)
     messages = read_messages(args.banking / "test.csv")
-    result = {
-        "canonical": accuracy(model, tokenizer, messages),
-        "prefix": accuracy(model, tokenizer, messages, prefixed=True),
-    }
+    forms: tuple[Form, ...] = ("system", "prefix", "tool")
+    result = {form: accuracy(model, tokenizer, messages, form) for form in forms}
     print(json.dumps(result))
 
 

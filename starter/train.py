@@ -99,7 +99,7 @@ def scores(model: Starter, tokenizer: Tokenizer, corpus: Corpus, args: argparse.
     return {
         "scored_on": "holdout" if held else "test",
         **accuracy(model, tokenizer, messages),
-        "prefix": accuracy(model, tokenizer, messages, prefixed=True),
+        "prefix": accuracy(model, tokenizer, messages, "prefix"),
     }
 
 

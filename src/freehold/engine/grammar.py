@@ -28,7 +28,8 @@ natural ::= "0" | [1-9] [0-9]{0,15}
 comma ::= "," " "?
 colon ::= ":" " "?
 date ::= [0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | "1" [0-9] | "2" [0-8])
-time ::= ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? ("Z" | [-+] [01] [0-9] ":" [0-5] [0-9])
+time ::= ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? zone
+zone ::= "Z" | [-+] [01] [0-9] ":" [0-5] [0-9]
 uuid ::= hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}
 """
 _FORMATS = {"date": "date", "time": "time", "date-time": 'date "T" time', "uuid": "uuid"}
@@ -54,8 +55,8 @@ def grammar_of(schema: Json) -> str | None:
         root = writer.value(schema) if schema else "object"
     except _Beyond:
         return None
-    rules = "\n".join(f"{name} ::= {body}" for name, body in writer.rules.items())
-    return f"root ::= {root}\n{rules}\n{_BASE.strip()}\n"
+    rules = "".join(f"{name} ::= {body}\n" for name, body in writer.rules.items())
+    return f"root ::= {root}\n{rules}{_BASE.lstrip()}"
 
 
 class _Writer:

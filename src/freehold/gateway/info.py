@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
+from importlib.resources import files
+
 from freehold import __version__
 from freehold.core import Json, ModelCard
 from freehold.errors import ModelNotFound
 from freehold.gateway.desk import Desk
+
+STARTER = "the built-in starter"
+"""What the card of the starter says it came from."""
 
 
 def model_object(card: ModelCard) -> Json:
@@ -67,9 +74,18 @@ def info(desk: Desk, keys_required: bool) -> Json:
             "max_n": server.max_n,
             "max_queue": server.max_queue,
         },
+        "examples": _examples() if any(card.source == STARTER for card in desk.fleet.models().values()) else [],
         "queued": desk.waiting,
         "running": desk.running,
     }
+
+
+@cache
+def _examples() -> list[Json]:
+    """Messages the starter knows, for the page to suggest."""
+    text = (files("freehold") / "starter" / "examples.json").read_text(encoding="utf-8")
+    told: list[Json] = json.loads(text)
+    return told
 
 
 def _card(card: ModelCard) -> Json:

@@ -46,6 +46,7 @@ _EXPOSED = (
 )
 _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
+_LOOK_S = 0.02
 
 
 def run(
@@ -53,7 +54,8 @@ def run(
 ) -> int:
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
-    To `status_fd` goes one JSON line: `{"state": "ready", "port": N}` or `{"state": "failed", "failure": ...}`.
+    To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that is ready
+    has dialled in; or `{"state": "failed", "failure": ...}`.
     """
     try:
         listener = socket.socket(fileno=listen_fd)
@@ -84,6 +86,7 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
             port = listener.getsockname()[1]
             log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
+            group.create_task(_announce(desk, status_fd))
             await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
@@ -92,6 +95,13 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
     finally:
         await ledger.close()
     return 0
+
+
+async def _announce(desk: Desk, status_fd: int | None) -> None:
+    """Tell once that a request sent now would be answered: a worker that is ready has dialled in."""
+    while not desk.fleet.someone_ready() and not desk.draining:
+        await asyncio.sleep(_LOOK_S)
+    _report(status_fd, {"state": "serving"})
 
 
 async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signals: _Signals, drain_s: float) -> None:

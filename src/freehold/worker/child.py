@@ -70,7 +70,7 @@ class Child:
                 self.state, self.phase = "loading", report.phase
             elif report.state == "ready":
                 self.state, self.phase, self.ready_at_s, self.memory_bytes = "ready", "", now_s, report.memory_bytes
-            else:
+            elif report.state == "failed":
                 self.failure = report.failure
         return found
 

@@ -128,6 +128,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OverflowError:
+        raise ConfigError(f"There is no port {port}.", next="Ports go from 1 to 65535; 0 picks a free one.") from None
     except OSError as error:
         why = "Another program listens there." if error.errno == errno.EADDRINUSE else f"{error}."
         raise ConfigError(f"Can't listen on {host}:{port}.", why, "Choose another with --port or --host.") from error

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import msgspec
+
 from freehold import log
 from freehold.config import Config
 from freehold.core import Failure, ModelCard, Record, WorkerStatus
@@ -71,6 +73,7 @@ class Supervisor:
         self._verdict: FreeholdError | None = None
         self._changed = True
         self._served = False
+        self._answers = False
         self._began_s = time.monotonic()
 
     def run(self) -> int:
@@ -152,18 +155,25 @@ class Supervisor:
         self._tell(Event(kind="started", process=child.name, pid=child.pid))
 
     def _hear(self, child: Child) -> None:
-        for report in child.reports(time.monotonic()):
+        now_s = time.monotonic()
+        for report in child.reports(now_s):
             self._changed = True
-            if report.state == "failed":
-                continue  # told when it has ended
-            self._tell(Event(
-                kind="phase" if report.state == "loading" else "ready", process=child.name, pid=child.pid,
-                phase=report.phase, detail=report.detail, card=report.card, memory_bytes=report.memory_bytes,
-                seconds=report.seconds if report.state == "loading" else time.monotonic() - child.started_s,
-            ))  # fmt: skip
-        if not self._served and all(each.ready_at_s is not None for each in self._children):
+            told = Event(
+                kind="phase", process=child.name, pid=child.pid, phase=report.phase, detail=report.detail,
+                seconds=report.seconds, card=report.card, memory_bytes=report.memory_bytes,
+            )  # fmt: skip
+            match report.state:
+                case "loading":
+                    self._tell(told)
+                case "ready":
+                    self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
+                case "serving":
+                    self._answers = True
+                case "failed":
+                    pass  # told when it has ended
+        if self._answers and not self._served and all(each.ready_at_s is not None for each in self._children):
             self._served = True
-            self._tell(Event(kind="serving", seconds=time.monotonic() - self._began_s))
+            self._tell(Event(kind="serving", seconds=now_s - self._began_s))
 
     def _ended(self, child: Child) -> None:
         now_s = time.monotonic()

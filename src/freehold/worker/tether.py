@@ -49,7 +49,8 @@ class GatewayOrder(Record, frozen=True, tag="gateway"):
 class Report(Record, frozen=True):
     """One line from a child: its state, and what belongs to it."""
 
-    state: Literal["loading", "ready", "failed"]
+    state: Literal["loading", "ready", "serving", "failed"]
+    """serving: of a gateway, the first worker has dialled in."""
     phase: str = ""
     detail: str = ""
     seconds: float | None = None
