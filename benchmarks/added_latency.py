@@ -13,9 +13,10 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+from rich.console import Console
+
 import lean
 from report import Claim
-from rich.console import Console
 from sides import Served
 
 RATE, TOKENS = 200.0, 8

@@ -19,17 +19,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from rich.console import Console
+from rich.table import Table
+
 import added_latency
 import ceiling
 import models
-from report import Claim, finish, ratio
-from rich.console import Console
-from rich.table import Table
-from sides import Direct, LlamaServer, Outcome, Served
-
 from freehold import config, machine
 from freehold.engine import choose
 from freehold.model.gguf_read import describe
+from report import Claim, finish, ratio
+from sides import Direct, LlamaServer, Outcome, Served
 
 PROMPT, TOKENS, LONG_PROMPT, CONTEXT = 32, 64, 512, 1024
 ENGINES = ("openvino", "llamacpp")
@@ -67,10 +67,14 @@ def main() -> int:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="8 and 32 streams, fewer rounds: under 50 s once the model is made")
+    parser.add_argument(
+        "--quick", action="store_true", help="8 and 32 streams, fewer rounds: under 50 s once the model is made"
+    )
     parser.add_argument("--model", type=Path, help="a GGUF file")
     parser.add_argument("--starter", action="store_true", help="measure the built-in starter")
-    parser.add_argument("--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8, 16, 32])
+    parser.add_argument(
+        "--streams", type=lambda text: [int(part) for part in text.split(",")], default=[1, 4, 8, 16, 32]
+    )
     parser.add_argument("--rounds", type=int, default=5)
     told = parser.parse_args()
     told.tokens = TOKENS
@@ -104,7 +108,13 @@ def start(stack: ExitStack, gguf: Path, home: Path, threads: int, batch: int, *,
         if quick and engine != "openvino":
             continue
         source = {"kind": "gguf", "path": str(gguf), "label": gguf.name, "name": gguf.stem}
-        spec = {"engine": engine, "source": source, "name": gguf.stem, "cache_dir": str(home / "cache"), "threads": threads}
+        spec = {
+            "engine": engine,
+            "source": source,
+            "name": gguf.stem,
+            "cache_dir": str(home / "cache"),
+            "threads": threads,
+        }
         sides[f"{engine} engine"] = Direct("freehold", spec | {"max_batch": batch})
         sides[f"{engine} served"] = Served(
             home, str(gguf), "--engine", engine, "--threads", str(threads), "--max-batch", str(batch)
@@ -144,14 +154,24 @@ def in_turn(sides: dict[str, Side], done: int) -> Iterator[tuple[str, Side]]:
 
 def judge(results: Results, streams: list[int]) -> list[Claim]:
     """The claims: the HTTP path costs little, the default engine is driven well, and it beats the stock server."""
-    claims = [ratio("served over engine at 32 streams", results["openvino served", 32], results["openvino engine", 32], ">=", 0.95)]
+    claims = [
+        ratio(
+            "served over engine at 32 streams",
+            results["openvino served", 32],
+            results["openvino engine", 32],
+            ">=",
+            0.95,
+        )
+    ]
     for count in (8, 32):
         if count not in streams:
             continue
         engine, bare = results["openvino engine", count], results["openvino bare loop", count]
         claims.append(ratio(f"openvino engine over bare loop at {count} streams", engine, bare, ">=", 1.0))
         served, stock = results["openvino served", count], results["llama.cpp server", count]
-        claims.append(ratio(f"openvino served over stock llama.cpp server at {count} streams", served, stock, ">=", 1.8))
+        claims.append(
+            ratio(f"openvino served over stock llama.cpp server at {count} streams", served, stock, ">=", 1.8)
+        )
     return claims
 
 
@@ -168,13 +188,20 @@ def show(
     info = describe(gguf)
     bandwidth = machine.memory_bandwidth_gb_s(threads)
     peak = ceiling.matrix_peak_gops(threads)
-    title = f"{gguf.name}: {info.parameters / 1e6:.0f}M parameters, {info.weight_bytes / 1e6:.0f} MB of weights, {threads} threads"
+    title = f"{gguf.name}: {info.parameters / 1e6:.0f}M parameters, {info.weight_bytes / 1e6:.0f} MB, {threads} threads"
     table = Table(title=title, box=None, header_style="bold")
     table.add_column("tokens/s")
-    for heading in (*(f"{count} streams" if count > 1 else "1 stream" for count in streams), "prefill", "start s", "memory MB"):
+    for heading in (
+        *(f"{count} streams" if count > 1 else "1 stream" for count in streams),
+        "prefill",
+        "start s",
+        "memory MB",
+    ):
         table.add_column(heading, justify="right")
     top = [f"{bandwidth * 1e9 / info.weight_bytes:.0f}" if count == 1 else "" for count in streams]
-    table.add_row(f"ceiling ({bandwidth:.0f} GB/s, {peak:.0f} int8 GOPS)", *top, f"{peak * 1e9 / 2 / info.parameters:.0f}", "", "")
+    table.add_row(
+        f"ceiling ({bandwidth:.0f} GB/s, {peak:.0f} int8 GOPS)", *top, f"{peak * 1e9 / 2 / info.parameters:.0f}", "", ""
+    )
     for name, used in memory.items():
         cells = [f"{statistics.median(results[name, count]):.0f}" for count in [*streams, 0]]
         table.add_row(name, *cells, f"{starts[name]:.1f}", f"{used:.0f}")

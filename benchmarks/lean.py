@@ -41,7 +41,13 @@ class Stream:
 
 def completion(model: str, prompt: list[int] | str, max_tokens: int, **more: object) -> bytes:
     """Body of a greedy streaming completion that runs to `max_tokens`."""
-    asked: dict[str, object] = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    asked: dict[str, object] = {
+        "model": model,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "ignore_eos": True,
+    }
     asked |= {"stream": True, "stream_options": {"include_usage": True}}
     return json.dumps(asked | more).encode()
 

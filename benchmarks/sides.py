@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lean
 import psutil
+
+import lean
 
 HERE = Path(__file__).parent
 

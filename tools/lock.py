@@ -24,7 +24,13 @@ def compile_pins(requirements: list[str], against: str = "") -> str:
     (work / "against.txt").write_text(against)
     command = [sys.executable, "-m", "piptools", "compile", "--quiet", "--strip-extras", "--no-header", "--no-annotate"]
     command += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--allow-unsafe"]
-    command += ["--constraint", str(work / "against.txt"), "--output-file", str(work / "pinned.txt"), str(work / "wanted.in")]
+    command += [
+        "--constraint",
+        str(work / "against.txt"),
+        "--output-file",
+        str(work / "pinned.txt"),
+        str(work / "wanted.in"),
+    ]
     (work / "pinned.txt").unlink(missing_ok=True)
     subprocess.run(command, check=True, cwd=work)
     lines = re.sub(r"\+\w+$", "", (work / "pinned.txt").read_text(), flags=re.M).splitlines()

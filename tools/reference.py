@@ -8,6 +8,10 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -28,9 +32,11 @@ def commands() -> str:
     shown = ["serve", "chat", "workers", "doctor", "config", "keys", "keys add", "keys list", "keys revoke"]
     text = NOTE + "# Commands\n"
     for name in ["", *shown]:
-        help = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+        help = CliRunner().invoke(
+            app, [*name.split(), "--help"], env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+        )
         lines = [line.rstrip() for line in help.output.replace("Usage: root", "Usage: freehold").strip().splitlines()]
-        text += f"\n## freehold {name}\n\n```text\n" .replace(" \n", "\n") + "\n".join(lines) + "\n```\n"
+        text += f"\n## freehold {name}\n\n```text\n".replace(" \n", "\n") + "\n".join(lines) + "\n```\n"
     return text
 
 
@@ -39,7 +45,8 @@ def settings() -> str:
     from freehold import config
 
     text = NOTE + "# Settings\n\nA flag beats the environment, which beats the file, which beats the default.\n"
-    text += "The file is `freehold.toml` in the current folder, else in `FREEHOLD_HOME`, else the one given with `--config`.\n"
+    text += "The file is `freehold.toml` in the current folder, else in `FREEHOLD_HOME`, "
+    text += "else the one given with `--config`.\n"
     text += "Any setting can be given to `freehold serve` as `--set section.key=value`.\n"
     for section, kind in config.SECTIONS.items():
         text += f"\n## [{section}]\n\n| key | default | environment | what it is |\n|---|---|---|---|\n"
@@ -62,15 +69,38 @@ def errors() -> str:
 
 def http() -> str:
     """Routes of the gateway with their first lines, from its OpenAPI document."""
-    from freehold.gateway.app import openapi
+    from freehold.gateway.docs import document
 
+    paths = document(_gateway(), keys_required=False)["paths"]
     text = NOTE + "# HTTP\n\nThe running server has the whole document at `/openapi.json` and a page at `/docs`.\n\n"
     text += "| route | what it does | answers |\n|---|---|---|\n"
-    for path, methods in openapi()["paths"].items():
+    for path, methods in paths.items():
         for method, told in methods.items():
             statuses = " ".join(told["responses"])
-            text += f"| `{method.upper()} {path}` | {told.get('summary', '')} | {statuses} |\n"
+            text += f"| `{method.upper()} {path}` | {_first_sentence(told)} | {statuses} |\n"
     return text
+
+
+def _first_sentence(told: dict[str, str]) -> str:
+    return (told.get("description") or told.get("summary", "")).split(".")[0].replace("\n", " ")
+
+
+def _gateway() -> FastAPI:
+    """The gateway's application, with nothing behind it."""
+    from freehold.config import Config
+    from freehold.gateway.app import build
+    from freehold.gateway.auth import Guard
+    from freehold.gateway.desk import Desk
+    from freehold.gateway.fleet import Fleet
+    from freehold.gateway.responses.create import Responses
+    from freehold.ledger.group import AsyncLedger
+    from freehold.ledger.sqlite import SqliteLedger
+    from freehold.telemetry.metrics import Metrics
+
+    config = Config()
+    ledger = AsyncLedger(lambda: SqliteLedger(ROOT / "never-opened.sqlite"))
+    desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: work.close())
+    return build(desk, Guard(config.home, config.server), Responses(desk))
 
 
 def main() -> int:

@@ -43,7 +43,9 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    model: str = setting("starter", "starter, a GGUF file, a directory (safetensors or OpenVINO IR), a hub id, or a URL.")
+    model: str = setting(
+        "starter", "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim."
+    )
     name: str = setting("", "Name in the API; default: from the model.")
     revision: str = setting("", "Hub revision; resolved to a commit and pinned.")
     quantization: str = setting("q8_0", "Weights after conversion from safetensors: q8_0, f16, bf16 or f32.")
@@ -112,7 +114,9 @@ SECTIONS: dict[str, type[Any]] = {
 def home_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """FREEHOLD_HOME, else the platform's user data folder. Holds state, cache and downloads."""
     given = environ.get("FREEHOLD_HOME")
-    return Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("freehold", appauthor=False))
+    return (
+        Path(given).expanduser().absolute() if given else Path(platformdirs.user_data_dir("freehold", appauthor=False))
+    )
 
 
 def load(
@@ -197,7 +201,12 @@ def _nearest(name: str, known: set[str]) -> str:
 
 
 def _pick(
-    name: str, default: Any, flags: Mapping[str, Any], environ: Mapping[str, str], table: Mapping[str, Any], path: Path | None
+    name: str,
+    default: Any,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    table: Mapping[str, Any],
+    path: Path | None,
 ) -> tuple[Any, str]:
     if flags.get(name) is not None:
         return flags[name], "flag"
@@ -214,7 +223,9 @@ def _convert(name: str, value: Any, kind: Any, source: str) -> Any:
         return _cast(value, kind)
     except ValueError as error:
         raise ConfigError(
-            f"Wrong value for {name}: {value!r}.", f"{error} (from {source}).", "`freehold config` shows what is in force."
+            f"Wrong value for {name}: {value!r}.",
+            f"{error} (from {source}).",
+            "`freehold config` shows what is in force.",
         ) from None
 
 
@@ -234,14 +245,14 @@ def _cast(value: Any, kind: Any) -> Any:
     if kind in (int, float):
         return _number(value, kind)
     if not isinstance(value, str):
-        raise ValueError("Expected text")
+        raise ValueError("Expected text")  # noqa: TRY004  what a stranger wrote, not a bug
     return value
 
 
 def _number(value: Any, kind: type[int] | type[float]) -> int | float:
     wanted = "a whole number" if kind is int else "a number"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"Expected {wanted}")
+        raise ValueError(f"Expected {wanted}")  # noqa: TRY004  as above
     try:
         number = kind(value)
     except ValueError:

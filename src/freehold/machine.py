@@ -19,7 +19,7 @@ import psutil
 
 from freehold.core import Record
 
-FEATURES = ("avx2", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "neon", "asimddp")
+FEATURES = ("avx2", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "asimddp")
 LIBRARIES = ("openvino-genai", "xllamacpp", "torch", "vllm", "redis")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import FLAGS, Tabs, chromium
 from playwright.sync_api import Browser, sync_playwright
+
+from chromium import FLAGS, Tabs, chromium
 from running import Server, StartServer, running
 
 

@@ -9,8 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from chromium import FLAGS, Tabs, chromium
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from chromium import FLAGS, Tabs, chromium
 from running import Served
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from chromium import Tab, Tabs
 from playwright.sync_api import expect
+
+from chromium import Tab, Tabs
 from running import Server
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}

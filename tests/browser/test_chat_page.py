@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from chromium import Tab, Tabs
 from playwright.sync_api import expect
+
+from chromium import Tab, Tabs
 from running import Server
 
 

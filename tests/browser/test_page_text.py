@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from chromium import Tabs
 from playwright.sync_api import Page, Route, expect
+
+from chromium import Tabs
 from running import Server
 
 HOSTILE = (

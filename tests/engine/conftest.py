@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance import Drive
-from servers import SimServer
 
 import freehold
+from conformance import Drive
 from freehold.engine.base import Engine, EngineSpec
 from freehold.engine.choose import build
 from freehold.engine.remote import RemoteEngine
 from freehold.engine.sim import SimEngine
 from freehold.model.source import Source
+from servers import SimServer
 
 CONTEXT_TOKENS = 512
 MAX_BATCH = 8

@@ -11,14 +11,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from conformance import Drive, chat, text
 from conftest import CONTEXT_TOKENS, STARTER, spec, timed
-from schemas import SCHEMAS
-
 from freehold.engine.llamacpp import MOST_TOP_LOGPROBS, LlamaCppEngine
 from freehold.engine.llamacpp_reply import failure_of
 from freehold.errors import InvalidRequest, ModelError, UnsupportedParameter
 from freehold.model.source import Source
+from schemas import SCHEMAS
 
 THE_STARTER = Source(kind="safetensors", path=str(STARTER), label="the built-in starter", name="starter")
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+from openvino_genai import StructuredOutputConfig
+
 from conformance import Drive, chat, text
 from conftest import CONTEXT_TOKENS, STARTER, spec, timed
-from openvino_genai import StructuredOutputConfig
-from schemas import SCHEMAS
-
 from freehold.engine.base import EngineSpec
 from freehold.engine.openvino import OpenVinoEngine
 from freehold.engine.openvino_model import BATCHED_TOKENS, is_whole
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.model.source import Source
+from schemas import SCHEMAS
 
 THE_STARTER = Source(kind="safetensors", path=str(STARTER), label="the built-in starter", name="starter")
 

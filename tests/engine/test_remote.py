@@ -13,17 +13,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from conformance import Answer, Drive, chat, text
-from conftest import remote_spec, timed
 from hypothesis import given
 from hypothesis import strategies as st
-from servers import Call, Script, Server
 
+from conformance import Answer, Drive, chat, text
+from conftest import remote_spec, timed
 from freehold.core import ModelCard
 from freehold.engine.remote import RemoteEngine
 from freehold.engine.remote_wire import LONGEST_WAIT_S, backoff_s, base_url, retry_after_s
 from freehold.engine.sse import EventStream
 from freehold.errors import ConfigError, EngineFailed, FreeholdError, ModelError, Unreachable, from_failure
+from servers import Call, Script, Server
 
 KEY = "sk-very-secret"
 HELLO = ("Hel", "lo", " there")

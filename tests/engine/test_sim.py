@@ -13,11 +13,11 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from conformance import Drive, chat, text
-from conftest import sim_spec, timed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conformance import Drive, chat, text
+from conftest import sim_spec, timed
 from freehold.clock import VirtualClock
 from freehold.engine import sim_words as words
 from freehold.engine.sim import SimEngine

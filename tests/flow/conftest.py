@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+
 from server import Server, openai_client
 
 REAL = [name for name in ("openvino", "llamacpp") if importlib.util.find_spec(f"freehold.engine.{name}")]

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from server import Server
 
 CHAT = "/v1/chat/completions"

@@ -9,9 +9,9 @@ import httpx
 import openai
 import pytest
 from pydantic import BaseModel
-from server import Server, openai_client
 
 from freehold.gateway import auth
+from server import Server, openai_client
 
 ASK: Any = [{"role": "user", "content": "I lost my card yesterday, what should I do?"}]
 WEATHER: Any = {

@@ -9,6 +9,7 @@ import pytest
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageToolCall
 from pydantic import BaseModel
+
 from server import Server
 
 

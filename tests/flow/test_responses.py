@@ -12,9 +12,9 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
-from server import Server
 
 from freehold.gateway import auth
+from server import Server
 
 LONG: dict[str, Any] = {"max_output_tokens": 4000, "extra_body": {"ignore_eos": True}}
 

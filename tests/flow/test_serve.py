@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+
 from served import FREEHOLD, Served, freehold
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from worker_line import Pipe, ask, dismiss, hire, left, profile, sim
 
 from freehold.core import Failure, Request
 from freehold.engine.base import EngineSpec
@@ -16,6 +15,7 @@ from freehold.errors import WorkerDied
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.pipe import Cancel, Drain, Hello, Status, Tokens, Wake, owner
 from freehold.worker.child import Child
+from worker_line import Pipe, ask, dismiss, hire, left, profile, sim
 
 Start = Callable[..., Child]
 DIED: Failure = WorkerDied("It died.").failure()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from supervised import PATIENCE_S, Supervised, gone
-from worker_line import ask, profile
 
 from freehold.ledger.sqlite import SqliteLedger
+from supervised import PATIENCE_S, Supervised, gone
+from worker_line import ask, profile
 
 Start = Callable[..., Supervised]
 

@@ -16,12 +16,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import model_checkpoints as made
 import numpy as np
 import pytest
+import torch
 import transformers
 
-import torch
+import model_checkpoints as made
 from freehold.model import families
 from freehold.model.convert import convert
 from freehold.model.encoder import Encoder

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from freehold.core import Chunk, TokenLogprob, Usage
 from freehold.gateway.call import Call
 from freehold.gateway.events import DONE, ChatEvents, Head, TextEvents
-from freehold.gateway.tools import NO_TOOLS, Choice, Function, Plan, plan
+from freehold.gateway.tools.plan import NO_TOOLS, Choice, Function, Plan, plan
 from freehold.gateway.usage import text_logprobs
 
 HEAD = Head("chatcmpl-1", 17, 'mo"del', "fp_1", True)

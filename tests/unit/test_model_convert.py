@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import model_checkpoints as made
 import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert, prepared
 from freehold.model.families import FAMILIES, gguf_name

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import model_checkpoints as made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert
 from freehold.model.encoder import Encoder

@@ -6,12 +6,12 @@ import contextlib
 from pathlib import Path
 
 import gguf
-import model_checkpoints as made
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert
 from freehold.model.gguf_format import TENSOR_TYPES

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import model_checkpoints as made
 import pytest
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert
 from freehold.model.source import locate

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import model_checkpoints as made
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.safetensors import read_checkpoint
 

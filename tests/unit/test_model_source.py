@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import model_checkpoints as made
 import numpy as np
 import pytest
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert
 from freehold.model.gguf_write import Tensor, write_gguf

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import model_checkpoints as made
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+import model_checkpoints as made
 from freehold.errors import ModelError
 from freehold.model.convert import convert
 from freehold.model.gguf_read import describe

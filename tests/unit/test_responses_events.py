@@ -11,12 +11,12 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from freehold.core import Answer, Failure, Json, Request, Result, TokenLogprob, Usage
-from freehold.gateway.responses import replay
-from freehold.gateway.responses_events import Writer
-from freehold.gateway.responses_object import Outcome, Told, echo_of, told_of
-from freehold.gateway.tools import NO_TOOLS, Plan
+from freehold.gateway.responses.create import replay
+from freehold.gateway.responses.events import Writer
+from freehold.gateway.responses.object import Outcome, Told, echo_of, told_of
+from freehold.gateway.responses.wire import ResponseRequest
+from freehold.gateway.tools.plan import NO_TOOLS, Plan
 from freehold.gateway.wire_errors import parse
-from freehold.gateway.wire_responses import ResponseRequest
 from freehold.ledger.protocol import Entry
 
 ID = "resp_0123456789"

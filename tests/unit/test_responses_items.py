@@ -10,10 +10,10 @@ from openai.types.responses.response_item_list import ResponseItemList
 from freehold.core import Json, ModelCard
 from freehold.errors import InvalidRequest
 from freehold.gateway.call import Call
-from freehold.gateway.responses import response_request
-from freehold.gateway.responses_items import conversation, kept_items, messages_of, without_instructions
+from freehold.gateway.responses.create import response_request
+from freehold.gateway.responses.items import conversation, kept_items, messages_of, without_instructions
+from freehold.gateway.responses.wire import ResponseRequest
 from freehold.gateway.wire_errors import parse
-from freehold.gateway.wire_responses import ResponseRequest
 
 CARD = ModelCard(name="m", engine="sim", source="test", context_tokens=100, max_batch=1, tools="hermes")
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from freehold.core import Json, ModelCard
 from freehold.errors import InvalidRequest, UnsupportedParameter
-from freehold.gateway.tool_forced import ForcedSplitter
-from freehold.gateway.tool_schema import Function, call_schema, satisfies
-from freehold.gateway.tool_split import (
+from freehold.gateway.tools.forced import ForcedSplitter
+from freehold.gateway.tools.plan import Choice, choice_from, functions_from, plan
+from freehold.gateway.tools.schema import Function, call_schema, satisfies
+from freehold.gateway.tools.split import (
     CallArguments,
     CallIds,
     CallStart,
@@ -23,7 +24,6 @@ from freehold.gateway.tool_split import (
     ToolSplitter,
     split,
 )
-from freehold.gateway.tools import Choice, choice_from, functions_from, plan
 
 WEATHER: Json = {
     "type": "object",

@@ -53,7 +53,11 @@ def _hardware(found: object, bandwidth: float | None) -> list[Check]:
 
     assert isinstance(found, Machine)
     checks = [
-        Check(name="cpu", verdict="ok", value=f"{found.cpu}, {found.cores} cores, {' '.join(found.features) or 'no vector features known'}"),
+        Check(
+            name="cpu",
+            verdict="ok",
+            value=f"{found.cpu}, {found.cores} cores, {' '.join(found.features) or 'no vector features known'}",
+        ),
         Check(
             name="memory",
             verdict="ok" if found.memory_free_bytes > 2 << 30 else "note",
@@ -84,7 +88,14 @@ def _engines() -> list[Check]:
     checks = []
     for name, version in choose.installed().items():
         value = version or "not installed"
-        checks.append(Check(name=f"engine {name}", verdict="ok" if version else "missing", value=value, advice="" if version else missing))
+        checks.append(
+            Check(
+                name=f"engine {name}",
+                verdict="ok" if version else "missing",
+                value=value,
+                advice="" if version else missing,
+            )
+        )
     return checks
 
 
@@ -124,5 +135,7 @@ def _print(checks: list[Check], home: Path) -> None:
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "missing": "[red]missing[/]"}
     table = Table(box=None, show_header=False, pad_edge=False)
     for check in checks:
-        table.add_row(marks[check.verdict], check.name, check.value + (f"\n[dim]{check.advice}[/]" if check.advice else ""))
+        table.add_row(
+            marks[check.verdict], check.name, check.value + (f"\n[dim]{check.advice}[/]" if check.advice else "")
+        )
     Console().print(table)

@@ -33,7 +33,9 @@ def list_(as_json: JsonFlag = False) -> None:
 
     keys = auth.list_keys(config.home_dir())
     if as_json:
-        print_json({"keys": [{"id": k.id, "name": k.name, "created_unix_s": k.created_unix_s, "last4": k.last4} for k in keys]})
+        print_json(
+            {"keys": [{"id": k.id, "name": k.name, "created_unix_s": k.created_unix_s, "last4": k.last4} for k in keys]}
+        )
         return
     if not keys:
         print("No keys. `freehold keys add NAME` makes one.")

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str | None,
-    typer.Argument(help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."),
+    typer.Argument(
+        help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."
+    ),
 ]
 
 
@@ -90,7 +92,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
     start_up.say(f"engine   {choice.reason}")
     start_up.say(
         f"machine  {machine.cores()} cores, {gib(machine.describe().memory_free_bytes)} memory free; "
-        f"{engine.workers} worker{'s' if engine.workers > 1 else ''} with {threads} thread{'s' if threads > 1 else ''} each"
+        f"workers: {engine.workers}, threads of each: {threads}"
     )
     return EngineSpec(
         engine=cast("EngineName", choice.engine),

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from freehold.config import Config
     from freehold.worker.supervisor import Event
 
-PHASES = {"download": "downloading", "convert": "converting", "map": "reading", "compile": "compiling", "warmup": "warming up"}
+PHASES = {
+    "download": "downloading",
+    "convert": "converting",
+    "map": "reading",
+    "compile": "compiling",
+    "warmup": "warming up",
+}
 
 
 class StartUp:
@@ -39,7 +45,9 @@ class StartUp:
     def __enter__(self) -> StartUp:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._quiet()
 
     def say(self, text: str) -> None:
@@ -73,7 +81,9 @@ class StartUp:
                 self.failure = event.failure
             case "draining":
                 self._quiet()
-                self.say(f"stopping: running answers may finish (at most {self._config.server.drain_s:.0f} s; Ctrl-C again kills)")
+                self.say(
+                    f"stopping: running answers get {self._config.server.drain_s:.0f} s to finish; Ctrl-C again kills"
+                )
             case "stopped":
                 self.say("stopped")
                 if self._as_json:
@@ -94,7 +104,9 @@ class StartUp:
             self.say(f"{name:<8} ready after {took_s:.1f} s ({phases}), {gib(memory_bytes)}")
         card = next(iter(self._cards.values()))[0]
         size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization}, " if card.parameters else ""
-        self.say(f"serving  {card.name}: {size}context {card.context_tokens}, {card.max_batch} answers at once a worker")
+        self.say(
+            f"serving  {card.name}: {size}context {card.context_tokens}, {card.max_batch} answers at once a worker"
+        )
         self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {card.name!r})\n  docs   {self._url}/docs")
         self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
         if self._as_json:

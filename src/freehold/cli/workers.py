@@ -23,7 +23,9 @@ def workers(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "pid", "state", "model", "engine", "running", "memory", "restarts", box=None, header_style="bold")
+    table = Table(
+        "name", "pid", "state", "model", "engine", "running", "memory", "restarts", box=None, header_style="bold"
+    )
     for row in found["workers"]:
         state = " ".join(filter(None, (row["state"], row.get("phase", ""), row.get("last_error", ""))))
         table.add_row(

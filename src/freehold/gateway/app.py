@@ -25,8 +25,8 @@ from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_pa
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
 from freehold.gateway.pages import make_file, page_routes, respond
-from freehold.gateway.responses import Responses
-from freehold.gateway.responses_routes import responses_router
+from freehold.gateway.responses.create import Responses
+from freehold.gateway.responses.routes import responses_router
 from freehold.gateway.stream import Handler
 from freehold.gateway.wire_chat import ChatRequest
 from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest

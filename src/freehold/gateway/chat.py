@@ -16,8 +16,8 @@ from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import CANCELLED, Desk
 from freehold.gateway.events import ChatEvents, Head
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
-from freehold.gateway.tool_split import split
-from freehold.gateway.tools import Plan
+from freehold.gateway.tools.plan import Plan
+from freehold.gateway.tools.split import split
 from freehold.gateway.usage import chat_logprobs, note_first, usage_object
 from freehold.gateway.wire_chat import ChatRequest, chat_names, chat_request
 from freehold.gateway.wire_errors import parse

@@ -12,8 +12,8 @@ import msgspec
 
 from freehold.core import Chunk, Json
 from freehold.gateway.call import Call
-from freehold.gateway.tool_split import CallArguments, CallStart, Part, Splitter, Text
-from freehold.gateway.tools import Plan
+from freehold.gateway.tools.plan import Plan
+from freehold.gateway.tools.split import CallArguments, CallStart, Part, Splitter, Text
 from freehold.gateway.usage import Counter, chat_logprobs, text_logprobs, usage_object
 
 _json = msgspec.json.Encoder().encode

@@ -31,7 +31,7 @@ from freehold.gateway.fleet import Fleet
 from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
-from freehold.gateway.responses import Responses
+from freehold.gateway.responses.create import Responses
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.telemetry.metrics import Metrics
@@ -54,8 +54,8 @@ def run(
 ) -> int:
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
-    To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that is ready
-    has dialled in; or `{"state": "failed", "failure": ...}`.
+    To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that
+    is ready has dialled in; or `{"state": "failed", "failure": ...}`.
     """
     try:
         listener = socket.socket(fileno=listen_fd)
@@ -99,7 +99,7 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
 
 async def _announce(desk: Desk, status_fd: int | None) -> None:
     """Tell once that a request sent now would be answered: a worker that is ready has dialled in."""
-    while not desk.fleet.someone_ready() and not desk.draining:
+    while not desk.fleet.someone_ready() and not desk.draining:  # noqa: ASYNC110  it happens once, while loading
         await asyncio.sleep(_LOOK_S)
     _report(status_fd, {"state": "serving"})
 

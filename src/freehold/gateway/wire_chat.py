@@ -9,10 +9,10 @@ from pydantic import Field
 from freehold.config import ServerConfig
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
-from freehold.gateway import tools as toolbox
 from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
-from freehold.gateway.tool_schema import check_depth
+from freehold.gateway.tools import plan as toolbox
+from freehold.gateway.tools.schema import check_depth
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, Wire, free_form
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]

@@ -8,10 +8,10 @@ from typing import Literal
 from freehold.core import Json
 from freehold.errors import Conflict, InvalidRequest
 from freehold.gateway.call import Call
-from freehold.gateway.responses import Responses, replay
-from freehold.gateway.responses_events import Writer
-from freehold.gateway.responses_live import tell_kept, until_done
-from freehold.gateway.responses_object import Told, response_object
+from freehold.gateway.responses.create import Responses, replay
+from freehold.gateway.responses.events import Writer
+from freehold.gateway.responses.live import tell_kept, until_done
+from freehold.gateway.responses.object import Told, response_object
 from freehold.ledger.protocol import Entry
 
 

@@ -16,9 +16,9 @@ import msgspec
 
 from freehold.core import Json, ModelCard, Record
 from freehold.errors import InvalidRequest, UnsupportedParameter
-from freehold.gateway.tool_forced import ForcedSplitter
-from freehold.gateway.tool_schema import Function, call_schema, check_depth
-from freehold.gateway.tool_split import CallIds, Splitter, ToolSplitter
+from freehold.gateway.tools.forced import ForcedSplitter
+from freehold.gateway.tools.schema import Function, call_schema, check_depth
+from freehold.gateway.tools.split import CallIds, Splitter, ToolSplitter
 
 MAX_TOOLS = 128
 Functions = tuple[Function, ...]

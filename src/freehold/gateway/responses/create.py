@@ -8,21 +8,21 @@ import msgspec
 
 from freehold.core import Chunk, Json, ModelCard, Request
 from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from_failure
-from freehold.gateway import tools as toolbox
 from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import Inbox
-from freehold.gateway.responses_events import Writer
-from freehold.gateway.responses_items import conversation, kept_items, messages_of, without_instructions
-from freehold.gateway.responses_live import Live, as_recorded
-from freehold.gateway.responses_object import Outcome, Told, echo_of, outcome_of, response_object, told_of
+from freehold.gateway.responses.events import Writer
+from freehold.gateway.responses.items import conversation, kept_items, messages_of, without_instructions
+from freehold.gateway.responses.live import Live, as_recorded
+from freehold.gateway.responses.object import Outcome, Told, echo_of, outcome_of, response_object, told_of
+from freehold.gateway.responses.wire import ResponseRequest
 from freehold.gateway.stream import SSE_HEADERS, Follower, Receive, Send, send_json
+from freehold.gateway.tools import plan as toolbox
 from freehold.gateway.usage import Counter, note_first
 from freehold.gateway.wire import free_form
 from freehold.gateway.wire_errors import parse
-from freehold.gateway.wire_responses import ResponseRequest
 from freehold.ledger.protocol import Entry
 
 _NAMES = {"max_tokens": "max_output_tokens", "json_schema": "text.format", "logprobs": "include"}

@@ -14,8 +14,8 @@ import msgspec
 from freehold.core import Chunk, TokenLogprob
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import RESTART, Inbox
-from freehold.gateway.responses_events import Writer
-from freehold.gateway.responses_object import Outcome, outcome_of
+from freehold.gateway.responses.events import Writer
+from freehold.gateway.responses.object import Outcome, outcome_of
 from freehold.gateway.usage import Counter
 from freehold.ledger.protocol import Entry
 

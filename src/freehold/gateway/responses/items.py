@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from freehold.core import Json
 from freehold.errors import InvalidRequest
-from freehold.gateway.tools import template_call
-from freehold.gateway.wire_responses import FunctionCallItem, FunctionCallOutputItem, MessageItem
+from freehold.gateway.responses.wire import FunctionCallItem, FunctionCallOutputItem, MessageItem
+from freehold.gateway.tools.plan import template_call
 
 Item = MessageItem | FunctionCallItem | FunctionCallOutputItem
 

@@ -10,12 +10,12 @@ from starlette.responses import Response, StreamingResponse
 
 from freehold.core import Json
 from freehold.errors import InvalidRequest
-from freehold.gateway import responses_kept as kept
 from freehold.gateway.call import Call
 from freehold.gateway.docs import ANSWERING, READING, errors
-from freehold.gateway.responses import Responses
-from freehold.gateway.wire_response_answers import DeletedReply, InputItemsReply, ResponseReply
-from freehold.gateway.wire_responses import Include, ResponseRequest
+from freehold.gateway.responses import kept
+from freehold.gateway.responses.answers import DeletedReply, InputItemsReply, ResponseReply
+from freehold.gateway.responses.create import Responses
+from freehold.gateway.responses.wire import Include, ResponseRequest
 
 _SSE = {"cache-control": "no-store", "x-accel-buffering": "no"}
 

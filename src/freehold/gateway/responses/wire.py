@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 
 from freehold.core import Json
-from freehold.gateway.tool_schema import check_depth
+from freehold.gateway.tools.schema import check_depth
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, Wire, free_form
 
 ItemId = Annotated[str, Field(min_length=1, max_length=128)]

@@ -6,8 +6,8 @@ import re
 
 import msgspec
 
-from freehold.gateway.tool_json import JsonEnd, read_calls
-from freehold.gateway.tool_split import CallArguments, CallIds, CallStart, Part, Text
+from freehold.gateway.tools.json import JsonEnd, read_calls
+from freehold.gateway.tools.split import CallArguments, CallIds, CallStart, Part, Text
 
 _FORCED_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 

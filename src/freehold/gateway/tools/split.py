@@ -15,9 +15,9 @@ from typing import Literal, Protocol
 import msgspec
 
 from freehold.core import Json
-from freehold.gateway.tool_json import JsonEnd, read_calls
-from freehold.gateway.tool_markup import LONGEST_HEAD, MARKUPS, Style
-from freehold.gateway.tool_schema import satisfies
+from freehold.gateway.tools.json import JsonEnd, read_calls
+from freehold.gateway.tools.markup import LONGEST_HEAD, MARKUPS, Style
+from freehold.gateway.tools.schema import satisfies
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):

@@ -8,8 +8,8 @@ import msgspec
 
 from freehold.core import Answer, Failure, FinishReason, Json, Record, Usage
 from freehold.errors import from_failure
-from freehold.gateway.tools import Plan
-from freehold.gateway.wire_responses import ResponseRequest
+from freehold.gateway.responses.wire import ResponseRequest
+from freehold.gateway.tools.plan import Plan
 from freehold.ledger.protocol import Entry
 
 ResponseStatus = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import msgspec
 
 from freehold.core import Json, TokenLogprob
-from freehold.gateway.responses_items import item_id
-from freehold.gateway.responses_object import Outcome, ResponseStatus, Told, response_object
-from freehold.gateway.tool_split import CallStart, Part, Text
+from freehold.gateway.responses.items import item_id
+from freehold.gateway.responses.object import Outcome, ResponseStatus, Told, response_object
+from freehold.gateway.tools.split import CallStart, Part, Text
 from freehold.gateway.usage import chat_logprobs
 
 _json = msgspec.json.Encoder().encode
