@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 from pathlib import Path
@@ -20,7 +21,13 @@ NOTE = "<!-- Written by `make docs` from the code. -->\n\n"
 
 def pages() -> dict[str, str]:
     """File name to text of every reference page."""
-    return {"commands.md": commands(), "settings.md": settings(), "errors.md": errors(), "http.md": http()}
+    return {
+        "commands.md": commands(),
+        "settings.md": settings(),
+        "errors.md": errors(),
+        "http.md": http(),
+        "modules.md": modules(),
+    }
 
 
 def commands() -> str:
@@ -78,6 +85,18 @@ def http() -> str:
         for method, told in methods.items():
             statuses = " ".join(told["responses"])
             text += f"| `{method.upper()} {path}` | {_first_sentence(told)} | {statuses} |\n"
+    return text
+
+
+def modules() -> str:
+    """Every module with the first line of its docstring."""
+    text = NOTE + "# Modules\n"
+    source = ROOT / "src" / "freehold"
+    for folder in sorted({path.parent for path in source.rglob("*.py")}):
+        text += f"\n## {folder.relative_to(source.parent)}\n\n"
+        for path in sorted(folder.glob("*.py")):
+            first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+            text += f"- `{path.name}`: {' '.join(first.split())}\n"
     return text
 
 
