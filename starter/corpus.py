@@ -36,6 +36,8 @@ class Mixture:
     dialogues: int = 4
     tool_calls: int = 2
     others_weight: float = 0.3
+    invented: bool = False
+    """Tools with names put together anew, instead of a few fixed ones."""
 
 
 def read_corpus(banking: Path, dialogues: Path, share: float, seed: int, limit: int | None) -> Corpus:
@@ -79,7 +81,8 @@ def label_steps(
         for at, group in enumerate(groups):
             kept = [data.opening(rng.choice(corpus.dialogues), rng) for _ in range(mixture.dialogues)]
             calls = [
-                data.tool_chat(rng.choice(corpus.messages), rng, mixture.damage) for _ in range(mixture.tool_calls)
+                data.tool_chat(rng.choice(corpus.messages), rng, mixture.damage, invented=mixture.invented)
+                for _ in range(mixture.tool_calls)
             ]
             others = encode(tokenizer, [*kept, *calls])
             done = (turn + at / len(groups)) / passes

@@ -108,6 +108,14 @@ def opening(dialogue: Sequence[Turn], rng: random.Random) -> list[Turn]:
     return with_system(dialogue[: 2 * rng.randint(1, 3)], rng)
 
 
+_VERBS = (
+    "route", "set", "classify", "tag", "assign", "mark", "label", "file", "record", "pick", "choose", "name", "sort",
+    "note", "save", "send", "log", "find", "detect", "report",
+)  # fmt: skip
+_NOUNS = (
+    "message", "intent", "topic", "ticket", "request", "queue", "case", "category", "team", "reason", "issue", "call",
+    "question", "problem", "subject", "label", "kind", "class", "desk", "department",
+)  # fmt: skip
 _NAMES = ("route_message", "set_intent", "classify_message", "route", "tag_message")
 _DESCRIPTIONS = (
     "Route the customer's message.",
@@ -135,9 +143,12 @@ def tool(name: str, description: str | None) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, **described, "parameters": parameters}}
 
 
-def tool_chat(item: Labelled, rng: random.Random, strength: float) -> list[Turn]:
-    """A made-up chat: the tool is offered, the assistant calls it; half the time a result follows."""
-    name = rng.choice(_NAMES)
+def tool_chat(item: Labelled, rng: random.Random, strength: float, *, invented: bool = False) -> list[Turn]:
+    """A made-up chat: the tool is offered, the assistant calls it; half the time a result follows.
+
+    With `invented`, the tool's name is put together anew, so that it has to be read and can't be guessed.
+    """
+    name = f"{rng.choice(_VERBS)}_{rng.choice(_NOUNS)}" if invented else rng.choice(_NAMES)
     offered = [tool(name, rng.choice(_DESCRIPTIONS) if rng.random() < 0.6 else None)]
     chat = [
         Turn("system", system_text(rng.choice(_SYSTEMS), offered), 0.0),

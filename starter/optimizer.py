@@ -20,7 +20,8 @@ def orthogonalise(matrix: Tensor, rounds: int = 5) -> Tensor:
     for _ in range(rounds):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.T
+    out: Tensor = x if wide else x.T
+    return out
 
 
 class Muon:
