@@ -90,6 +90,8 @@ class Server:
                 response = self._http.getresponse()
                 answer: Json = json.loads(response.read())
             except (OSError, http.client.HTTPException) as error:
+                if self._http is not None:
+                    self._http.close()
                 self._http = None
                 if last:
                     raise EngineFailed("llama.cpp's server doesn't answer.", str(error)) from error

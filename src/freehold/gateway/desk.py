@@ -34,6 +34,7 @@ class Desk:
 
     def __init__(self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn) -> None:
         self.ledger = ledger
+        ledger.on_visible = self.wake
         self.fleet = fleet
         self.server = server
         self.metrics = metrics
@@ -83,7 +84,8 @@ class Desk:
     async def submit(
         self, *requests: Request, silent: bool = False, tap: Callable[[Chunk], None] | None = None
     ) -> Inbox:
-        """Accept requests durably and follow them. When this returns they will be answered.
+        """Accept requests durably and follow them. When this returns they will be answered; workers have been woken
+        already, and what they gave since waits in the inbox.
 
         `silent`: nobody will read the inbox; the result is fetched from the ledger later (`keep` must be set). `tap` is
         told every chunk as it comes, from the first.
@@ -102,7 +104,6 @@ class Desk:
             self.forget(*(request.id for request in requests))
             self.cancel_later(request.id for request in requests)
             raise
-        self.wake()
         return inbox
 
     async def cancel(self, id: str) -> State | None:

@@ -10,6 +10,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from freehold.core import Failure, Json, Request
@@ -42,10 +43,12 @@ class AsyncLedger:
     """Same promises as the `Ledger` that `open` makes, awaited. Start and close it in the loop that uses it.
 
     A caller that is cancelled while it waits doesn't take its call back: the request may have been accepted.
+    `on_visible` is called in the loop when workers can see what was accepted, while the disk is still at it.
     """
 
-    def __init__(self, open: Callable[[], Ledger]) -> None:
+    def __init__(self, open: Callable[[], Ledger], on_visible: Callable[[], None] = lambda: None) -> None:
         self._open = open
+        self.on_visible = on_visible
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="ledger", daemon=True)
@@ -114,7 +117,7 @@ class AsyncLedger:
         self._deliver([opening])
         try:
             while jobs := self._gather():
-                _accept_together(ledger, [job for job in jobs if job.request is not None])
+                _accept_together(ledger, [job for job in jobs if job.request is not None], self._tell_visible)
                 for job in jobs:
                     if job.call is not None:
                         _run(job, job.call, ledger)
@@ -134,6 +137,11 @@ class AsyncLedger:
         if jobs:
             self._jobs.put(None)  # these first; the end is seen again in the next round
         return jobs
+
+    def _tell_visible(self) -> None:
+        assert self._loop is not None
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self.on_visible)
 
     def _deliver(self, jobs: list[_Job]) -> None:
         assert self._loop is not None
@@ -160,19 +168,19 @@ def _run(job: _Job, call: _Call, ledger: Ledger) -> None:
         job.error = error
 
 
-def _accept_together(ledger: Ledger, jobs: Sequence[_Job]) -> None:
+def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
     """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone."""
     if not jobs:
         return
     requests = [job.request for job in jobs if job.request is not None]
     try:
-        ledger.accept(requests)
+        ledger.accept(requests, on_visible)
     except RequestError as error:
         if len(jobs) == 1:
             jobs[0].error = error
             return
         for job in jobs:
-            _accept_together(ledger, [job])
+            _accept_together(ledger, [job], on_visible)
     except Exception as error:  # noqa: BLE001  the awaiting callers get it
         for job in jobs:
             job.error = error

@@ -7,7 +7,7 @@ older attempt is refused, so a request has exactly one final result.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -54,8 +54,10 @@ class Depth(msgspec.Struct, frozen=True):
 class Ledger(Protocol):
     """Safe to use from several processes at once; one object belongs to one thread."""
 
-    def accept(self, requests: Sequence[Request]) -> None:
-        """Append all, durably, in one transaction: when this returns they survive a power cut.
+    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> None:
+        """Append all, durably, in one transaction: when this returns they survive a power cut. `on_visible` is
+        called a little earlier, when they can be claimed: work may begin while the disk is still at it, as long
+        as nobody is told of it before.
         Raises `Conflict` if an id is there already, `InvalidRequest` if one holds a number over 64 bits (then
         none was added)."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class SqliteLedger:
         with disk.translated(self._path):
             self._disk = disk.Durable(self._path)
 
-    def accept(self, requests: Sequence[Request]) -> None:
+    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> None:
         now = self._clock.unix_s()
         ready = [(rows.columns(request), rows.encode(request)) for request in requests]
         with self._write():
@@ -49,6 +49,8 @@ class SqliteLedger:
                     what = f"Request {columns['id']} was accepted before."
                     raise Conflict(what, next="Give each request its own id.") from error
                 self._all("accept_body", seq=seq, request=body)
+        if on_visible is not None:
+            on_visible()
         self._sync()
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
