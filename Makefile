@@ -40,7 +40,7 @@ docs: $(VENV)/dev.stamp        ## Write docs/reference again from the code
 	@$(BIN)/python tools/reference.py
 
 starter: $(VENV)/torch.stamp   ## Train the starter again: make starter ARGS='--banking DIR --dialogues FILE --out DIR'
-	@$(BIN)/python starter/train.py $(ARGS)
+	@$(BIN)/python -m starter.train $(ARGS)
 
 lock: $(VENV)/dev.stamp        ## Choose versions again and write constraints.txt
 	@$(BIN)/python tools/lock.py

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,10 +27,10 @@ class CountingLedger(SqliteLedger):
         self.groups: list[int] = []
         self.go = threading.Event()
 
-    def accept(self, requests: Sequence[Request]) -> None:
+    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> None:
         self.go.wait()
         self.groups.append(len(requests))
-        super().accept(requests)
+        super().accept(requests, on_visible)
 
 
 def test_what_waits_together_is_committed_together(tmp_path: Path) -> None:
@@ -54,6 +54,31 @@ def test_what_waits_together_is_committed_together(tmp_path: Path) -> None:
     assert asyncio.run(main()) == 300
     assert sum(opened[0].groups) == 300
     assert len(opened[0].groups) <= 3
+
+
+def test_workers_can_claim_before_the_disk_is_done(tmp_path: Path) -> None:
+    synced = threading.Event()
+
+    class SlowDisk(SqliteLedger):
+        def _sync(self) -> None:
+            assert synced.wait(10)
+            super()._sync()
+
+    async def main() -> None:
+        visible = asyncio.Event()
+        ledger = AsyncLedger(lambda: SlowDisk(tmp_path / "ledger.sqlite"), visible.set)
+        await ledger.start()
+        accepting = asyncio.ensure_future(ledger.accept(request("a")))
+        await visible.wait()
+        worker = SqliteLedger(tmp_path / "ledger.sqlite")
+        assert [claim.request.id for claim in worker.claim("worker-1", 8)] == ["a"]
+        worker.close()
+        assert not accepting.done(), "nobody may be told before it is durable"
+        synced.set()
+        await accepting
+        await ledger.close()
+
+    asyncio.run(main())
 
 
 def test_one_conflict_fails_alone(tmp_path: Path) -> None:
