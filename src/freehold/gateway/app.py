@@ -7,17 +7,14 @@ signature is its entry in the OpenAPI document (and which answers 405 to other m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
-from freehold.core import Json
 from freehold.gateway import info, wire_answers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
-from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
 from freehold.gateway.desk import Desk
@@ -27,6 +24,7 @@ from freehold.gateway.generate import end_generated, fetch_generated, generate_r
 from freehold.gateway.pages import make_file, page_routes, respond
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.responses.routes import responses_router
+from freehold.gateway.routing import Caller, reply
 from freehold.gateway.stream import Handler
 from freehold.gateway.wire_chat import ChatRequest
 from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest
@@ -55,19 +53,6 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     _add_pages(app, guard)
     add_error_handlers(app)
     return app
-
-
-def reply(value: Json, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(value), status, media_type="application/json")
-
-
-def _call(request: Request) -> Call:
-    call = request.state.call
-    assert isinstance(call, Call)
-    return call
-
-
-Caller = Annotated[Call, Depends(_call)]
 
 
 def _declare_token_routes(app: FastAPI) -> None:

@@ -4,42 +4,40 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from freehold.core import Json
 from freehold.errors import InvalidRequest
-from freehold.gateway.call import Call
 from freehold.gateway.docs import ANSWERING, READING, errors
 from freehold.gateway.responses import kept
 from freehold.gateway.responses.answers import DeletedReply, InputItemsReply, ResponseReply
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.responses.wire import Include, ResponseRequest
+from freehold.gateway.routing import Caller, reply
 
 _SSE = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def _call(request: Request) -> Call:
-    call = request.state.call
-    assert isinstance(call, Call)
-    return call
-
-
-Caller = Annotated[Call, Depends(_call)]
 Included = Annotated[list[Include], Query(alias="include[]", description="Taken and met: what exists is always told.")]
 
 
 def responses_router(responses: Responses) -> APIRouter:
     """All routes under /v1/responses."""
     router = APIRouter(prefix="/v1/responses")
-    known = errors(*READING, 404)
 
     @router.post(
         "", response_model=ResponseReply, responses=errors(*ANSWERING) | _events(), operation_id="create_response"
     )
     async def create(body: ResponseRequest) -> None:
         """One turn of a conversation: whole, streamed, or in the background."""
+
+    _add_telling(router, responses)
+    _add_ending(router, responses)
+    return router
+
+
+def _add_telling(router: APIRouter, responses: Responses) -> None:
+    known = errors(*READING, 404)
 
     @router.get("/{id}", response_model=ResponseReply, responses=known | _events(), operation_id="get_response")
     async def fetch(
@@ -59,24 +57,7 @@ def responses_router(responses: Responses) -> APIRouter:
             return StreamingResponse(told, media_type="text/event-stream", headers=_SSE)
         if starting_after is not None:
             raise InvalidRequest("starting_after needs stream.", next="Set stream to true.", param="starting_after")
-        return _reply(await kept.fetch_response(responses, id, call))
-
-    @router.post(
-        "/{id}/cancel",
-        response_model=ResponseReply,
-        responses=errors(*READING, 404, 413),
-        operation_id="cancel_response",
-    )
-    async def cancel(id: str, call: Caller) -> Response:
-        """End a response. What was answered until then stays."""
-        return _reply(await kept.cancel_response(responses, id, call))
-
-    @router.delete(
-        "/{id}", response_model=DeletedReply, responses=errors(*READING, 404, 409, 413), operation_id="delete_response"
-    )
-    async def delete(id: str, call: Caller) -> Response:
-        """Forget a response that has ended."""
-        return _reply(await kept.delete_response(responses, id, call))
+        return reply(await kept.fetch_response(responses, id, call))
 
     @router.get("/{id}/input_items", response_model=InputItemsReply, responses=known, operation_id="list_input_items")
     async def input_items(
@@ -88,9 +69,26 @@ def responses_router(responses: Responses) -> APIRouter:
         include: Included = [],  # noqa: B006
     ) -> Response:
         """What this turn was asked, newest first."""
-        return _reply(await kept.input_items(responses, id, call, after=after, limit=limit, order=order))
+        return reply(await kept.input_items(responses, id, call, after=after, limit=limit, order=order))
 
-    return router
+
+def _add_ending(router: APIRouter, responses: Responses) -> None:
+    @router.post(
+        "/{id}/cancel",
+        response_model=ResponseReply,
+        responses=errors(*READING, 404, 413),
+        operation_id="cancel_response",
+    )
+    async def cancel(id: str, call: Caller) -> Response:
+        """End a response. What was answered until then stays."""
+        return reply(await kept.cancel_response(responses, id, call))
+
+    @router.delete(
+        "/{id}", response_model=DeletedReply, responses=errors(*READING, 404, 409, 413), operation_id="delete_response"
+    )
+    async def delete(id: str, call: Caller) -> Response:
+        """Forget a response that has ended."""
+        return reply(await kept.delete_response(responses, id, call))
 
 
 def _events() -> dict[int | str, dict[str, Any]]:
@@ -103,7 +101,3 @@ def _events() -> dict[int | str, dict[str, Any]]:
             "content": content,
         }
     }
-
-
-def _reply(value: Json) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
