@@ -23,7 +23,7 @@ import msgspec
 
 from freehold.core import Request, Sampling
 from freehold.engine.base import EngineSpec
-from freehold.engine.sim import SimEngine
+from freehold.engine.sim.engine import SimEngine
 from freehold.model.source import Source
 from freehold.profile import Profile, StepLaw, save
 from report import Claim, finish

@@ -13,8 +13,8 @@ import freehold
 from conformance import Drive
 from freehold.engine.base import Engine, EngineSpec
 from freehold.engine.choose import build
-from freehold.engine.remote import RemoteEngine
-from freehold.engine.sim import SimEngine
+from freehold.engine.remote.engine import RemoteEngine
+from freehold.engine.sim.engine import SimEngine
 from freehold.model.source import Source
 from servers import SimServer
 

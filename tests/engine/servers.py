@@ -14,7 +14,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from freehold.core import Chunk, Request, Sampling
-from freehold.engine.sim import SimEngine
+from freehold.engine.sim.engine import SimEngine
 from freehold.errors import RequestError
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from conformance import Drive, chat, text
 from conftest import CONTEXT_TOKENS, STARTER, spec, timed
-from freehold.engine.llamacpp import MOST_TOP_LOGPROBS, LlamaCppEngine
-from freehold.engine.llamacpp_reply import failure_of
+from freehold.engine.llamacpp.engine import MOST_TOP_LOGPROBS, LlamaCppEngine
+from freehold.engine.llamacpp.reply import failure_of
 from freehold.errors import InvalidRequest, ModelError, UnsupportedParameter
 from freehold.model.source import Source
 from schemas import SCHEMAS

@@ -16,8 +16,8 @@ from openvino_genai import StructuredOutputConfig
 from conformance import Drive, chat, text
 from conftest import CONTEXT_TOKENS, STARTER, spec, timed
 from freehold.engine.base import EngineSpec
-from freehold.engine.openvino import OpenVinoEngine
-from freehold.engine.openvino_model import BATCHED_TOKENS, is_whole
+from freehold.engine.openvino.engine import OpenVinoEngine
+from freehold.engine.openvino.model import BATCHED_TOKENS, is_whole
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.model.source import Source
 from schemas import SCHEMAS

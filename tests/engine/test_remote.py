@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from conformance import Answer, Drive, chat, text
 from conftest import remote_spec, timed
 from freehold.core import ModelCard
-from freehold.engine.remote import RemoteEngine
-from freehold.engine.remote_wire import LONGEST_WAIT_S, backoff_s, base_url, retry_after_s
-from freehold.engine.sse import EventStream
+from freehold.engine.remote.engine import RemoteEngine
+from freehold.engine.remote.sse import EventStream
+from freehold.engine.remote.wire import LONGEST_WAIT_S, backoff_s, base_url, retry_after_s
 from freehold.errors import ConfigError, EngineFailed, FreeholdError, ModelError, Unreachable, from_failure
 from servers import Call, Script, Server
 
@@ -73,7 +73,7 @@ def posts(server: Server) -> list[Call]:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freehold.engine.remote_wire.FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr("freehold.engine.remote.wire.FIRST_WAIT_S", 0.001)
 
 
 # ---- servers that behave ------------------------------------------------------------------------
@@ -576,7 +576,7 @@ def test_events_survive_any_cut(events: list[list[str]], end: str, comments: boo
 
 
 def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("freehold.engine.sse.MAX_EVENT_BYTES", 1000)
+    monkeypatch.setattr("freehold.engine.remote.sse.MAX_EVENT_BYTES", 1000)
     parser = EventStream()
     parser.feed(b"data: " + b"x" * 900 + b"\n")
     with pytest.raises(ValueError, match="1000 bytes"):

@@ -19,10 +19,9 @@ from hypothesis import strategies as st
 from conformance import Drive, chat, text
 from conftest import sim_spec, timed
 from freehold.clock import VirtualClock
-from freehold.engine import sim_words as words
-from freehold.engine.sim import SimEngine
-from freehold.engine.sim_faults import Faults, parse_faults
-from freehold.engine.sim_schema import instance
+from freehold.engine.sim.engine import SimEngine, words
+from freehold.engine.sim.faults import Faults, parse_faults
+from freehold.engine.sim.schema import instance
 from freehold.errors import ConfigError, InvalidRequest, ModelError, PromptTooLong, from_failure
 from freehold.profile import Profile, StepLaw, open_profile, save, step_ms
 
@@ -461,7 +460,7 @@ import sys
 from contextlib import nullcontext
 from freehold.core import Request, Sampling
 from freehold.engine.base import EngineSpec
-from freehold.engine.sim import SimEngine
+from freehold.engine.sim.engine import SimEngine
 from freehold.model.source import Source
 source = Source(kind="sim", path="instant", label="", name="sim")
 engine = SimEngine(EngineSpec(engine="sim", source=source, name="sim", cache_dir="", sim_faults=sys.argv[1]))

@@ -11,7 +11,7 @@ import pytest
 from freehold.clock import VirtualClock
 from freehold.core import Chunk, Failure, Request, Result, Sampling
 from freehold.engine.base import EngineSpec, Step
-from freehold.engine.sim import SimEngine
+from freehold.engine.sim.engine import SimEngine
 from freehold.errors import InvalidRequest, StoreError
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Source

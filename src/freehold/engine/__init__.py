@@ -1,1 +1,1 @@
-"""Engines: one protocol (`base`), one file an engine. Only this package imports inference libraries."""
+"""Engines: one protocol (`base`), one room an engine. Only this package imports inference libraries."""

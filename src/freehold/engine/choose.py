@@ -53,19 +53,19 @@ def build(spec: EngineSpec) -> Engine:
         raise ModelError(f"The {spec.engine} engine isn't installed.", f"It needs {package}.", f"pip install {package}")
     match spec.engine:
         case "openvino":
-            from freehold.engine.openvino import OpenVinoEngine
+            from freehold.engine.openvino.engine import OpenVinoEngine
 
             return OpenVinoEngine(spec)
         case "llamacpp":
-            from freehold.engine.llamacpp import LlamaCppEngine
+            from freehold.engine.llamacpp.engine import LlamaCppEngine
 
             return LlamaCppEngine(spec)
         case "remote":
-            from freehold.engine.remote import RemoteEngine
+            from freehold.engine.remote.engine import RemoteEngine
 
             return RemoteEngine(spec)
         case "sim":
-            from freehold.engine.sim import SimEngine
+            from freehold.engine.sim.engine import SimEngine
 
             return SimEngine(spec)
 
@@ -96,7 +96,7 @@ def _why_not_openvino(source: Source, have: dict[str, str | None]) -> str:
         return "openvino-genai isn't installed."
     if source.kind != "gguf":
         return ""
-    from freehold.engine.openvino_model import why_not
+    from freehold.engine.openvino.model import why_not
     from freehold.model.gguf_read import describe
 
     return why_not(describe(source.path))

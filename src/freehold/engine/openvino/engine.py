@@ -24,9 +24,9 @@ import psutil
 from freehold.core import Chunk, Failure, ModelCard, Request
 from freehold.engine.asked import check, param_of, prompt_of, room
 from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
-from freehold.engine.openvino_answer import Answer
-from freehold.engine.openvino_config import generation_config
-from freehold.engine.openvino_model import BATCHED_TOKENS, BLOCK_TOKENS, OpenModel, open_model
+from freehold.engine.openvino.answer import Answer
+from freehold.engine.openvino.config import generation_config
+from freehold.engine.openvino.model import BATCHED_TOKENS, BLOCK_TOKENS, OpenModel, open_model
 from freehold.errors import EngineFailed, InvalidRequest
 
 log = logging.getLogger(__name__)

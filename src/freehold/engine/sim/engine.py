@@ -2,7 +2,7 @@
 
 It batches as the real ones do: running answers get one token a step, what is left of the token budget
 reads waiting prompts in pieces, and a full KV cache sends the youngest answer back to the queue. The
-text comes from `sim_words` and depends on the request alone. Steps end on an absolute schedule, so the
+text comes from `words` and depends on the request alone. Steps end on an absolute schedule, so the
 pace holds as long as this process keeps up; `late_steps` counts where it didn't.
 """
 
@@ -17,10 +17,10 @@ import psutil
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, ModelCard, Request
 from freehold.engine import asked
-from freehold.engine import sim_words as words
 from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
-from freehold.engine.sim_answer import NEVER, Answer
-from freehold.engine.sim_faults import FAIL_AFTER_TOKENS, parse_faults, strike
+from freehold.engine.sim import words
+from freehold.engine.sim.answer import NEVER, Answer
+from freehold.engine.sim.faults import FAIL_AFTER_TOKENS, parse_faults, strike
 from freehold.errors import EngineFailed, ModelError
 from freehold.profile import open_profile, step_ms
 

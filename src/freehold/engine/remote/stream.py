@@ -9,9 +9,9 @@ import httpx
 import msgspec
 
 from freehold.core import Chunk, Json
-from freehold.engine.remote_reply import DONE, Reply
-from freehold.engine.remote_wire import error_of, is_passing, read_refusal, refusal_of, retry_after_s
-from freehold.engine.sse import EventStream
+from freehold.engine.remote.reply import DONE, Reply
+from freehold.engine.remote.sse import EventStream
+from freehold.engine.remote.wire import error_of, is_passing, read_refusal, refusal_of, retry_after_s
 from freehold.errors import EngineFailed, RequestError, Unavailable
 
 Body = Callable[[str], tuple[str, Json]]

@@ -1,8 +1,8 @@
 """The `remote` engine: any OpenAI-compatible URL behind the same queue as a model of one's own.
 
 Its steps are hidden: `step` hands on what has arrived, waiting at most `IDLE_S`, and says nothing of
-prompt tokens or context. The thread that holds the line is `remote_link`, one
-attempt is `remote_stream`, OpenAI's shapes are `remote_wire` and `remote_reply`.
+prompt tokens or context. The thread that holds the line is `link`, one
+attempt is `stream`, OpenAI's shapes are `wire` and `reply`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import psutil
 
 from freehold.core import Chunk, Json, ModelCard, Request, Usage
 from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
-from freehold.engine.remote_link import Link
-from freehold.engine.remote_reply import Reply
-from freehold.engine.remote_stream import Body, Remote
-from freehold.engine.remote_wire import base_url, path_and_body
+from freehold.engine.remote.link import Link
+from freehold.engine.remote.reply import Reply
+from freehold.engine.remote.stream import Body, Remote
+from freehold.engine.remote.wire import base_url, path_and_body
 from freehold.errors import (
     ConfigError,
     EngineFailed,

@@ -7,8 +7,8 @@ from collections import Counter
 import msgspec
 
 from freehold.core import Chunk, Failure, FinishReason, Json, Request, Sampling, TokenLogprob, Usage
-from freehold.engine import sim_words as words
-from freehold.engine.sim_schema import instance
+from freehold.engine.sim import words
+from freehold.engine.sim.schema import instance
 from freehold.engine.text import Draft
 from freehold.errors import EngineFailed
 

@@ -27,8 +27,8 @@ from freehold.core import Chunk, ModelCard, Request
 from freehold.engine.asked import check, param_of, prompt_of, room
 from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf
-from freehold.engine.llamacpp_reply import Reply, completion_body
-from freehold.engine.llamacpp_server import Server
+from freehold.engine.llamacpp.reply import Reply, completion_body
+from freehold.engine.llamacpp.server import Server
 from freehold.errors import EngineFailed, InvalidRequest, ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared

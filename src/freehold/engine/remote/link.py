@@ -18,9 +18,9 @@ import httpx
 import msgspec
 
 from freehold.core import Chunk, Json
-from freehold.engine.remote_reply import Reply
-from freehold.engine.remote_stream import Body, Passing, Remote, translated
-from freehold.engine.remote_wire import backoff_s
+from freehold.engine.remote.reply import Reply
+from freehold.engine.remote.stream import Body, Passing, Remote, translated
+from freehold.engine.remote.wire import backoff_s
 from freehold.errors import EngineFailed, RequestError
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""llama.cpp as a library (xllamacpp). Runs every GGUF architecture."""

@@ -1,0 +1,1 @@
+"""openvino-genai's continuous batching, driven a step at a time. The CPU default."""
