@@ -100,6 +100,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         name=model.name or source.name,
         cache_dir=str(config.home / "cache"),
         threads=threads,
+        workers=engine.workers,
         context_tokens=engine.context_tokens,
         max_batch=engine.max_batch,
         kv_cache_bytes=engine.kv_cache_mb << 20,

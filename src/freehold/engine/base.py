@@ -32,6 +32,8 @@ class EngineSpec(Record, frozen=True):
     cache_dir: str
     """Converted and compiled models lie below it."""
     threads: int = 0
+    workers: int = 1
+    """How many share this machine."""
     context_tokens: int = 0
     """0: the model's own."""
     max_batch: int = 0

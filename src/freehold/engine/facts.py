@@ -13,7 +13,6 @@ import psutil
 from freehold.core import Json
 from freehold.engine.base import EngineSpec
 from freehold.errors import ModelError
-from freehold.machine import cores
 from freehold.model.chatfiles import chat_template
 from freehold.model.encoder import Encoder
 from freehold.model.gguf_read import GgufInfo
@@ -90,11 +89,10 @@ def of_ir(folder: Path, spec: EngineSpec) -> tuple[Facts, Vocabulary, Encoder]:
 
 
 def kv_budget_bytes(spec: EngineSpec) -> int:
-    """What the KV cache may take: as asked, else a quarter of memory, by this worker's share of the cores."""
+    """What the KV cache may take: as asked, else a quarter of memory divided among the workers."""
     if spec.kv_cache_bytes:
         return spec.kv_cache_bytes
-    share = min(1.0, spec.threads / cores()) if spec.threads else 1.0
-    return int(psutil.virtual_memory().total / 4 * share)
+    return int(psutil.virtual_memory().total // 4 // spec.workers)
 
 
 def _replacement(spec: EngineSpec) -> str:
