@@ -11,10 +11,10 @@ import jsonschema
 import pytest
 
 from conformance import Answer, Drive, chat, text
-from conftest import CONTEXT_TOKENS, MAX_BATCH
 from freehold.core import Request, Sampling
 from freehold.engine.base import Engine
 from freehold.errors import FreeholdError, InvalidRequest, PromptTooLong, UnsupportedParameter
+from specs import CONTEXT_TOKENS, MAX_BATCH
 
 PROMPT = "I lost my card and"
 SPECIAL = re.compile(r"<\|\w+\|>")

@@ -13,12 +13,12 @@ import jsonschema
 import pytest
 
 from conformance import Drive, chat, text
-from conftest import CONTEXT_TOKENS, STARTER, spec, timed
 from freehold.engine.llamacpp.engine import MOST_TOP_LOGPROBS, LlamaCppEngine
 from freehold.engine.llamacpp.reply import failure_of
 from freehold.errors import InvalidRequest, ModelError, UnsupportedParameter
 from freehold.model.source import Source
 from schemas import SCHEMAS
+from specs import CONTEXT_TOKENS, STARTER, spec, timed
 
 THE_STARTER = Source(kind="safetensors", path=str(STARTER), label="the built-in starter", name="starter")
 

@@ -14,13 +14,13 @@ import pytest
 from openvino_genai import StructuredOutputConfig
 
 from conformance import Drive, chat, text
-from conftest import CONTEXT_TOKENS, STARTER, spec, timed
 from freehold.engine.base import EngineSpec
 from freehold.engine.openvino.engine import OpenVinoEngine
 from freehold.engine.openvino.model import BATCHED_TOKENS, is_whole
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.model.source import Source
 from schemas import SCHEMAS
+from specs import CONTEXT_TOKENS, STARTER, spec, timed
 
 THE_STARTER = Source(kind="safetensors", path=str(STARTER), label="the built-in starter", name="starter")
 

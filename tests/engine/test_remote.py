@@ -17,13 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance import Answer, Drive, chat, text
-from conftest import remote_spec, timed
 from freehold.core import ModelCard
 from freehold.engine.remote.engine import RemoteEngine
 from freehold.engine.remote.sse import EventStream
 from freehold.engine.remote.wire import LONGEST_WAIT_S, backoff_s, base_url, retry_after_s
 from freehold.errors import ConfigError, EngineFailed, FreeholdError, ModelError, Unreachable, from_failure
 from servers import Call, Script, Server
+from specs import remote_spec, timed
 
 KEY = "sk-very-secret"
 HELLO = ("Hel", "lo", " there")

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance import Drive, chat, text
-from conftest import sim_spec, timed
 from freehold.clock import VirtualClock
 from freehold.engine.sim.engine import SimEngine, words
 from freehold.engine.sim.faults import Faults, parse_faults
 from freehold.engine.sim.schema import instance
 from freehold.errors import ConfigError, InvalidRequest, ModelError, PromptTooLong, from_failure
 from freehold.profile import Profile, StepLaw, open_profile, save, step_ms
+from specs import sim_spec, timed
 
 LAW = StepLaw(base_ms=10.0, prefill_ms_per_token=0.5, sequence_ms=1.0, context_ms_per_token=0.01)
 SMALL = Profile(
