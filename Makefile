@@ -27,7 +27,7 @@ check: $(VENV)/dev.stamp       ## Format, lint, types, layers, size table
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --verbose 2>&1 | tail -n 12
+	@$(BIN)/lint-imports
 	@$(BIN)/python tools/sizes.py
 
 bench: $(VENV)/dev.stamp       ## Reproduce the README's table: make bench ARGS=--quick
@@ -48,12 +48,13 @@ lock: $(VENV)/dev.stamp        ## Choose versions again and write constraints.tx
 clean:            ## Remove what the targets made (not your models or state)
 	rm -rf $(VENV) build dist out .pytest_cache .ruff_cache .mypy_cache .hypothesis
 
-$(BIN)/python:
+$(VENV)/pip.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Freehold needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip --disable-pip-version-check --quiet install --upgrade 'pip>=25.1'
+	@touch $@
 
-$(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/base.stamp: pyproject.toml constraints.txt | $(VENV)/pip.stamp
 	@echo "Setting up $(VENV): installing Freehold and its engines (once, about a minute)"
 	@$(PIP) install --constraint constraints.txt --editable .
 	@touch $@

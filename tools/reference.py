@@ -55,14 +55,13 @@ def settings() -> str:
     text += "The file is `freehold.toml` in the current folder, else in `FREEHOLD_HOME`, "
     text += "else the one given with `--config`.\n"
     text += "Any setting can be given to `freehold serve` as `--set section.key=value`.\n"
-    for section, kind in config.SECTIONS.items():
+    for section in config.SECTIONS:
         text += f"\n## [{section}]\n\n| key | default | environment | what it is |\n|---|---|---|---|\n"
         for setting in (s for s in config.load(environ={})[1] if s.name.startswith(f"{section}.")):
             value = ", ".join(setting.value) if isinstance(setting.value, tuple) else setting.value
             default = f"`{value}`" if value != "" else "(none)"
             name = setting.name.split(".")[1]
             text += f"| `{name}` | {default} | `{config.env_name(setting.name)}` | {setting.help} |\n"
-        del kind
     return text
 
 

@@ -58,7 +58,7 @@ class EngineConfig:
     workers: int = setting(1, "Worker processes, each with its own copy of the model.")
     threads: int = setting(0, "Threads of each worker; 0 divides the cores among the workers.")
     context_tokens: int = setting(0, "Context length; 0 takes the model's, as far as the KV cache holds it.")
-    max_batch: int = setting(0, "Most sequences at once in a worker; 0 takes the profile's sweet spot, else 32.")
+    max_batch: int = setting(0, "Most sequences at once in a worker; 0 takes that of engine.profile, else 32.")
     kv_cache_mb: int = setting(0, "KV cache of each worker; 0 sizes it for max_batch, within a quarter of memory.")
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
     remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")
@@ -237,8 +237,8 @@ def _cast(value: Any, kind: Any) -> Any:
         return value
     if origin is tuple:
         parts = value.split(",") if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise ValueError("Expected a list")
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise ValueError("Expected a list of texts")
         return tuple(str(part).strip() for part in parts if str(part).strip())
     if origin is UnionType:
         return None if value in (None, "") else _cast(value, next(k for k in get_args(kind) if k is not NoneType))

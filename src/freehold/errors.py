@@ -23,6 +23,9 @@
         ├── Unavailable          503            nobody can take the request now
         └── DeadlinePassed       504
 
+Exit codes: 0 done; 1 any other error (a request that failed, a check of `freehold doctor`, a second signal);
+2 to 7 as above; 130 interrupted.
+
 One place turns them into HTTP (`gateway/errors.py`), one into terminal text (`cli/app.py`).
 """
 

@@ -1,7 +1,6 @@
 """The `freehold` command: gathers the commands and is the one place where errors become terminal text.
 
-Exit codes: 0 done, 1 unexpected, 2 wrong usage, 3 configuration, 4 model, 5 unreachable, 6 gave up,
-7 store, 130 interrupted (`errors.py` holds them). Imports stay light so that `--help` is instant.
+Exit codes are told in `errors.py`. Imports stay light so that `--help` is instant.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import typer
 
 import freehold
 from freehold.cli import chat, config, doctor, internal, keys, serve, workers
-from freehold.errors import FreeholdError
+from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
     name="freehold",
@@ -54,11 +53,17 @@ def root(
 def main() -> None:
     """Run the command; a `FreeholdError` becomes three plain lines and its exit code."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except FreeholdError as error:
         show(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except typer.TyperException as error:  # a wrong option, a missing argument
+        wrong = UsageError(
+            error.format_message(), next="`freehold --help` and `freehold COMMAND --help` list what there is."
+        )
+        show(wrong)
+        sys.exit(wrong.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

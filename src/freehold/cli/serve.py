@@ -81,12 +81,17 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
     from freehold.engine import choose
     from freehold.engine.base import EngineSpec
     from freehold.model.source import locate
+    from freehold.profile import open_profile
 
     model, engine = config.model, config.engine
     source = locate(
         model.model, revision=model.revision, home=config.home, engine=engine.engine, report=start_up.progress
     )
     choice = choose.choose(engine.engine, source)
+    max_batch = engine.max_batch
+    if engine.profile and not max_batch:
+        max_batch = open_profile(engine.profile).sweet_batch
+        start_up.say(f"batch    {max_batch}: the sweet spot of the profile {engine.profile}")
     threads = engine.threads or max(1, machine.cores() // engine.workers)
     start_up.say(f"model    {source.label}")
     start_up.say(f"engine   {choice.reason}")
@@ -102,7 +107,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         threads=threads,
         workers=engine.workers,
         context_tokens=engine.context_tokens,
-        max_batch=engine.max_batch,
+        max_batch=max_batch,
         kv_cache_bytes=engine.kv_cache_mb << 20,
         quantization=model.quantization,
         chat_template=model.chat_template,

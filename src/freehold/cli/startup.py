@@ -101,9 +101,10 @@ class StartUp:
         self._quiet()
         for name, (card, memory_bytes, took_s) in self._cards.items():
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
-            self.say(f"{name:<8} ready after {took_s:.1f} s ({phases}), {gib(memory_bytes)}")
+            told = f" ({phases})" if phases else ""
+            self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
         card = next(iter(self._cards.values()))[0]
-        size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization}, " if card.parameters else ""
+        size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, " if card.parameters else ""
         self.say(
             f"serving  {card.name}: {size}context {card.context_tokens}, {card.max_batch} answers at once a worker"
         )
