@@ -32,6 +32,7 @@ def measure(home: Path, seconds: float, console: Console) -> list[Claim]:
         streams = [stream(served.model, i, at_s) for i, at_s in enumerate(arrivals)]
         start = time.perf_counter()
         lean.run(served.port, streams)
+        assert all(s.tokens == TOKENS for s in streams), "an answer is not whole: its time would say nothing"
     finally:
         served.close()
     through = [s.first_s - start - s.at_s for s in streams]

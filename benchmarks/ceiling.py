@@ -1,8 +1,9 @@
 """Physical ceilings, measured on the machine the benchmark runs on.
 
-Decode: every token of one stream reads all weights, so tokens/s <= bandwidth / bytes a token. Prefill: two operations
-a weight and token, so tokens/s <= matrix peak / (2 x parameters). The matrix peak is an int8 MatMul of the kind CPU
-engines use, run by OpenVINO at 512 x 2048 x 2048, best of the runs.
+Decode: every token of one stream reads all weights, so tokens/s <= bandwidth / bytes a token (bandwidth as plain
+copies get it, read plus write). Prefill: two operations a weight and token, so tokens/s <= matrix peak / (2 x
+parameters), those of the vocabulary left out. The matrix peak is an int8 MatMul of the kind CPU engines use, run by
+OpenVINO at 512 x 2048 x 2048, best of the runs.
 """
 
 from __future__ import annotations

@@ -61,14 +61,16 @@ def freehold_engine(told: Case) -> tuple[Callable[[Case], Case], Case]:
 
 
 def bare_openvino(told: Case) -> tuple[Callable[[Case], Case], Case]:
-    """openvino-genai as its documentation shows it."""
+    """openvino-genai as its documentation shows it, with the same number of threads."""
     import numpy as np
     import openvino as ov
     import openvino_genai as genai
 
     scheduler = genai.SchedulerConfig()
     scheduler.cache_size = 1
-    pipeline = genai.ContinuousBatchingPipeline(told["path"], scheduler, "CPU")
+    pipeline = genai.ContinuousBatchingPipeline(
+        told["path"], scheduler, "CPU", {"INFERENCE_NUM_THREADS": told["threads"]}
+    )
 
     def run(case: Case) -> Case:
         config = genai.GenerationConfig(max_new_tokens=case["tokens"], ignore_eos=True)

@@ -31,7 +31,7 @@ class Claim:
 
 
 def ratio(name: str, over: Sequence[float], under: Sequence[float], op: str, target: float) -> Claim:
-    """Median of the ratios of pairs that were measured one after the other."""
+    """Median of the ratios of pairs that were measured in the same round."""
     ratios = [a / b for a, b in zip(over, under, strict=True)]
     return Claim(name, statistics.median(ratios), op, target, (max(ratios) - min(ratios)) / 2)
 

@@ -34,6 +34,12 @@ class Outcome:
     def tokens_per_s(self) -> float:
         return self.tokens / self.wall_s
 
+    def whole(self, streams: int, tokens: int) -> Outcome:
+        """Itself, if every stream gave every token; a run that lost some must not count as a fast one."""
+        if self.tokens != streams * tokens:
+            raise RuntimeError(f"{self.tokens} tokens came, {streams} x {tokens} were asked for")
+        return self
+
 
 class Direct:
     """A child running `direct.py`: an engine without queue or HTTP."""
@@ -54,7 +60,11 @@ class Direct:
         self._child.stdin.flush()
         told = self._answer()
         self.peak_mb = told["peak_mb"]
-        return Outcome(told["wall_s"], told["tokens"], told["first_s"])
+        return Outcome(told["wall_s"], told["tokens"], told["first_s"]).whole(len(prompts), tokens)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
 
     def close(self) -> None:
         self._child.kill()
@@ -79,7 +89,8 @@ class Http:
         streams = [lean.Stream(lean.completion(self.model, prompt, tokens)) for prompt in prompts]
         start = time.perf_counter()
         wall_s = lean.run(self.port, streams)
-        return Outcome(wall_s, sum(s.tokens for s in streams), min(s.first_s for s in streams) - start)
+        first_s = min(s.first_s for s in streams) - start
+        return Outcome(wall_s, sum(s.tokens for s in streams), first_s).whole(len(prompts), tokens)
 
 
 class Served(Http):
@@ -105,9 +116,9 @@ class Served(Http):
 
     @property
     def peak_mb(self) -> float:
-        """Resident memory of all its processes now (pages they share counted for each)."""
-        family = [psutil.Process(self._child.pid), *psutil.Process(self._child.pid).children(recursive=True)]
-        return float(sum(process.memory_info().rss for process in family) / (1 << 20))
+        """Peak resident memory of all its processes (pages they share counted for each)."""
+        family = [self._child.pid, *(child.pid for child in psutil.Process(self._child.pid).children(recursive=True))]
+        return sum(map(peak_rss_mb, family))
 
     def close(self) -> None:
         self._child.send_signal(signal.SIGTERM)
@@ -129,11 +140,20 @@ class LlamaServer(Http):
 
     def run(self, prompts: list[list[int]], tokens: int) -> Outcome:
         outcome = super().run(prompts, tokens)
-        self.peak_mb = psutil.Process(self._child._child.pid).memory_info().rss / (1 << 20)
+        self.peak_mb = peak_rss_mb(self._child.pid)
         return outcome
 
     def close(self) -> None:
         self._child.close()
+
+
+def peak_rss_mb(pid: int) -> float:
+    """VmHWM where the system tells it, else what is resident now."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        return float(psutil.Process(pid).memory_info().rss / (1 << 20))
 
 
 def free_port() -> int:
