@@ -56,7 +56,7 @@ class Cancel(Frame, tag="cancel"):
 
 
 class Drain(Frame, tag="drain"):
-    """Finish what runs, claim nothing more, leave."""
+    """Finish what runs, claim nothing more, leave. Workers obey it; nobody sends it yet: here SIGTERM does the same."""
 
 
 class Fleet(Frame, tag="fleet"):

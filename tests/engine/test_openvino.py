@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +13,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from openvino_genai import StructuredOutputConfig
 
 from conformance import Drive, chat, text
 from freehold.engine.base import EngineSpec
 from freehold.engine.openvino.engine import OpenVinoEngine
-from freehold.engine.openvino.model import BATCHED_TOKENS, is_whole
+from freehold.engine.openvino.model import BATCHED_TOKENS, _convert, is_whole
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.model.source import Source
 from schemas import SCHEMAS
@@ -47,11 +48,34 @@ def drive(engine: OpenVinoEngine) -> Drive:
     return Drive(engine)
 
 
+# ---- privacy --------------------------------------------------------------------------------------
+
+WATCHED = """
+import socket, sys
+from pathlib import Path
+asked = []
+socket.getaddrinfo = lambda *given, **named: asked.append(given) or []
+socket.socket.connect = lambda self, address: asked.append(address)
+from freehold.engine.openvino.engine import OpenVinoEngine
+import openvino, openvino_genai, openvino.tools.ovc, threading
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join(2)
+print(asked, "openvino.tools.ovc.telemetry_stub" in sys.modules, sorted(path.name for path in Path.home().iterdir()))
+"""
+
+
+def test_importing_openvino_tells_nobody(tmp_path: Path) -> None:
+    env = {**os.environ, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, check=True, env=env)
+    assert ran.stdout.strip() == "[] True []"
+
+
 # ---- the cache of converted models ----------------------------------------------------------------
 
 
 def folder_of(cache: Path) -> Path:
-    (folder,) = (path for path in (cache / "openvino").iterdir() if not path.name.startswith("making-"))
+    (folder,) = (path for path in (cache / "openvino").iterdir() if (path / "complete.json").is_file())
     return folder
 
 
@@ -74,6 +98,14 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path) -> None:
     engine.close()
     assert is_whole(folder)
     assert not left.exists()
+
+
+def test_a_whole_conversion_is_left_alone(cache: Path, engine: OpenVinoEngine) -> None:
+    folder = folder_of(cache)
+    before = folder.stat().st_ino
+    (gguf,) = (cache / "gguf").glob("*.gguf")
+    _convert(gguf, folder)  # as a worker does that waited for another's conversion
+    assert folder.stat().st_ino == before
 
 
 @pytest.mark.parametrize("damage", ["flip", "remove", "add", "manifest"])
@@ -199,6 +231,8 @@ def test_large_and_odd_schemas_are_followed(drive: Drive, schema: dict[str, Any]
 
 
 def test_a_step_that_raises_fails_what_ran_and_the_engine_lives(engine: OpenVinoEngine, drive: Drive) -> None:
+    from openvino_genai import StructuredOutputConfig
+
     alone = drive.ask(chat(max_tokens=8, ignore_eos=True)).text
     innocent = drive.add(chat(max_tokens=100, ignore_eos=True))
     guilty = drive.add(chat(json_schema={"type": "object"}))

@@ -132,6 +132,7 @@ def test_generate_later(sim: Server, http: httpx.Client) -> None:
     told = http.get(f"/generate/{id}").json()
     assert told["text"]
     assert told["usage"]["completion_tokens"] == 5
+    assert told["timings"]["tokens_per_s"] > 0
     assert http.delete(f"/generate/{id}").json()["status"] == "deleted"
     assert http.get(f"/generate/{id}").status_code == 404
 
@@ -162,3 +163,38 @@ def test_metrics(sim: Server, http: httpx.Client, name: str) -> None:
     assert f"\nfreehold_{name}" in text
     assert 'freehold_time_to_first_token_seconds_bucket{le="0.05",model="tester"}' in text
     assert 'freehold_requests_total{model="tester",route="/generate",status="200"}' in text
+
+
+def test_a_stop_tells_who_follows_a_background_answer(tmp_path: Path) -> None:
+    body = {"input": "hi", "background": True, "stream": True, "max_output_tokens": 300, "ignore_eos": True}
+    with Server(tmp_path, model=MODEL, workers=1) as server:
+        assert server.gateway is not None
+        with httpx.stream("POST", f"{server.url}/v1/responses", json=body, timeout=60, trust_env=False) as reply:
+            assert reply.status_code == 200
+            server.gateway.process.send_signal(signal.SIGTERM)
+            until(lambda: httpx.get(f"{server.url}/readyz", trust_env=False).status_code == 503)
+            server.gateway.process.send_signal(signal.SIGTERM)
+            told = [json.loads(line[6:]) for line in reply.iter_lines() if line.startswith("data: ")]
+        assert (told[-1]["type"], told[-1]["code"]) == ("error", "unavailable")
+        assert told[-1]["sequence_number"] == told[-2]["sequence_number"]
+        assert server.gateway.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("origins", ["*", "http://page.example"])
+def test_another_site_that_may(tmp_path: Path, origins: str) -> None:
+    site = {"origin": "http://page.example"}
+    with Server(tmp_path, flags={"server.cors_origins": [origins]}) as server:
+        asked = {**site, "access-control-request-method": "POST"}
+        reply = httpx.options(server.url + CHAT, headers=asked, trust_env=False)
+        assert reply.status_code == 200
+        assert reply.headers["x-request-id"]
+        reply = httpx.post(server.url + CHAT, headers=site, json={**LONG, "max_tokens": 2}, trust_env=False)
+        assert reply.status_code == 200
+        assert len(reply.headers.get_list("x-request-id")) == 1
+
+
+def test_prompts_that_could_never_wait_are_refused_for_good(tmp_path: Path) -> None:
+    with Server(tmp_path, flags={"server.max_queue": 2}) as server:
+        reply = httpx.post(f"{server.url}/v1/completions", json={"prompt": ["a"] * 3}, trust_env=False)
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "prompt")
+        assert httpx.get(f"{server.url}/v1/models/", trust_env=False).status_code == 404

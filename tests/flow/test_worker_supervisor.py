@@ -99,6 +99,7 @@ def test_a_model_that_cannot_load_ends_it_at_once(start: Start) -> None:
     failure = serve.events[-1].failure
     assert failure is not None
     assert failure.code == "model_error"
+    assert "draining" not in {event.kind for event in serve.events}  # nothing had been served
     assert len([event for event in serve.events if event.process == "worker-1" and event.kind == "started"]) == 1
 
 
@@ -157,6 +158,28 @@ def test_a_drain_lets_running_work_finish(start: Start, home: Path) -> None:
     assert entry.result is not None
     assert entry.result.usage.completion_tokens == 60
     ledger.close()
+
+
+def test_what_ran_when_gateway_and_worker_were_killed_does_not_run_for_ever(start: Start, home: Path) -> None:
+    serve = start(step_ms=20.0)
+    serve.wait("serving")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
+    ledger.accept([ask("kept", 60, keep=True), ask("read", 60)])
+    eventually(lambda: ledger.depth().running == 2)
+    for process in ("gateway", "worker-1"):
+        os.kill(serve.pid(process), signal.SIGKILL)
+    eventually(lambda: all((entry := ledger.fetch(id)) and entry.state == "done" for id in ("kept", "read")))
+    kept, read = ledger.fetch("kept"), ledger.fetch("read")
+    assert kept is not None
+    assert kept.result is not None
+    assert (kept.attempt, kept.result.usage.completion_tokens) == (2, 60)
+    assert read is not None  # its reader was lost with the gateway
+    assert read.result is not None
+    assert read.result.failure is not None
+    assert read.result.failure.code == "worker_died"
+    ledger.close()
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
 
 
 def test_the_second_signal_kills(start: Start, home: Path) -> None:

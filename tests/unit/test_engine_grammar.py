@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from freehold.engine.grammar import grammar_of
+from freehold.engine.grammar import for_library, grammar_of
 
 
 def rules(schema: dict[str, Any]) -> dict[str, str]:
@@ -47,8 +47,6 @@ def test_no_more_than_one_space() -> None:
         {"type": "integer", "minimum": -1, "maximum": 1_000_000},
         {"type": "integer", "exclusiveMinimum": 3},
         {"type": "number", "minimum": 3},
-        {"allOf": [{"type": "object"}, {"type": "object"}]},
-        {"anyOf": [{"required": ["a"]}], "type": "object"},
         {"type": "array", "prefixItems": [{"type": "integer"}]},
         {"minimum": 3},
     ],
@@ -59,3 +57,13 @@ def test_what_is_left_to_the_library(schema: dict[str, Any]) -> None:
 
 def test_small_ranges_are_listed() -> None:
     assert rules({"type": "integer", "minimum": -1, "maximum": 1.5})["root"] == '("-1" | "0" | "1")'
+    assert rules({"type": "integer", "exclusiveMinimum": 3, "maximum": 5})["root"] == '("4" | "5")'
+
+
+def test_patterns_for_the_library_match_no_quote_or_control_character() -> None:
+    told = for_library({"anyOf": [{"pattern": r".\.[^a]\S"}, {"const": {"pattern": "."}}]})["anyOf"]
+    safe = told[0]["pattern"]
+    assert re.fullmatch(safe, "b.bc")
+    for wrong in ('".bc', 'b."c', "b.b\n", "b.\\c", "b.ac"):
+        assert not re.fullmatch(safe, wrong)
+    assert told[1] == {"const": {"pattern": "."}}

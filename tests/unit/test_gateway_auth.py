@@ -91,3 +91,12 @@ ELSEWHERE = ("0.0.0.0", "::", "192.168.0.1", "localhost.evil.example", "")
 @pytest.mark.parametrize("host", [*HERE, *ELSEWHERE])
 def test_is_loopback(host: str) -> None:
     assert is_loopback(host) is (host in HERE)
+
+
+def test_a_damaged_file_leaves_the_good_keys_in_force(tmp_path: Path) -> None:
+    key, token = auth.add(tmp_path, "one")
+    guard = Guard(tmp_path, ServerConfig(api_keys="on"))
+    (tmp_path / "keys.json").write_text("{")
+    assert guard.tenant(bearer(token)) == key.id
+    with pytest.raises(Unauthorized):
+        guard.tenant(bearer("fh-other"))

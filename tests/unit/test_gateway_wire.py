@@ -173,3 +173,23 @@ def test_request_ids(sent: bytes, kept: bool) -> None:
 def test_ids_differ() -> None:
     assert len({new_id("x-") for _ in range(1000)}) == 1000
     assert {len(new_id("x-")) for _ in range(100)} == {27}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"prompt": ["a"] * 257}, "prompt: expected at most 256 entries (it has 257)."),
+        ({"prompt": []}, "prompt: expected at least 1 entry (it has 0)."),
+        ({"prompt": "a", "echo": True}, "echo: it can't be true here."),
+        ({"prompt": "a", "temperature": True}, "temperature: expected a valid number (it is true)."),
+    ],
+)
+def test_the_words_fit_what_was_sent(fields: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(CompletionRequest, json.dumps(fields).encode())
+    assert str(caught.value) == words
+
+
+def test_an_empty_list_of_parts_is_called_empty() -> None:
+    with pytest.raises(InvalidRequest, match=r"messages\[0\].content: expected at least 1 entry"):
+        chat(messages=[{"role": "user", "content": []}])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core import Request, Result
+from freehold.core import Answer, Request, Result
 from freehold.errors import StoreError
 from freehold.ledger import statements
 from freehold.ledger.sqlite import SqliteLedger
@@ -217,3 +217,25 @@ def test_every_query_is_used_and_every_use_is_a_query() -> None:
     source = Path(sqlite.__file__).read_text(encoding="utf-8")
     used = set(re.findall(r'self\._(?:all|read)\("(\w+)"', source))
     assert used == set(statements.queries())
+
+
+@pytest.mark.parametrize("size", [1, 3000])
+def test_what_was_deleted_is_in_neither_file(path: Path, size: int) -> None:
+    marker = "squirrel-in-the-attic"
+    ledger, beside = SqliteLedger(path), SqliteLedger(path)
+    for i in range(20):
+        prompt = marker * size
+        ledger.accept([Request(id=f"r{i}", model="m", kind="text", prompt=prompt, keep=i % 2 == 0)])
+    for claim in ledger.claim("worker-1:1", 20):
+        answers = (Answer(text=marker),) if claim.request.keep else ()
+        assert ledger.finish(claim.request.id, claim.attempt, Result(answers=answers))
+    for i in range(0, 20, 2):
+        assert ledger.delete(f"r{i}")
+    ledger.checkpoint()
+    ledger.checkpoint()
+    for file in (path, Path(f"{path}-wal")):
+        assert marker.encode() not in file.read_bytes()
+    ledger.accept([request("after")])  # and the emptied log is still the one that is synced
+    beside.close()
+    ledger.close()
+    assert marker.encode() not in path.read_bytes()

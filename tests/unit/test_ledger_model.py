@@ -170,9 +170,14 @@ class LedgerMachine(RuleBasedStateMachine):
             assert found is not None
             if row.state == "done":
                 assert found.result is not None
-                assert (found.result.cancelled, found.result.failure) == (
-                    (True, None) if row.cancel_asked else (False, DIED)
-                )
+                assert found.result.cancelled == row.cancel_asked
+                failure = found.result.failure
+                if row.cancel_asked or row.request.id in shown:
+                    assert failure == (None if row.cancel_asked else DIED)
+                else:
+                    assert failure is not None
+                    assert f"tried {row.attempt} times" in failure.why
+                    assert failure.next != DIED.next
                 row.result = found.result
         assert got == (requeued, failed)
 

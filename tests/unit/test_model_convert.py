@@ -276,3 +276,18 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     made.write_checkpoint(tmp_path / "model", settings)
     with pytest.raises(ModelError, match="268 tokens and the model 256 rows"):
         prepared(source(tmp_path / "model"), tmp_path)
+
+
+def test_drafts_of_killed_conversions_are_swept(tmp_path: Path) -> None:
+    made.write_checkpoint(tmp_path / "model")
+    path, _ = prepared(source(tmp_path / "model"), tmp_path)
+    path.unlink()
+    nobody = 1 << 30
+    own = path.with_name(f".{path.name}.{nobody}.part")
+    old, fresh = (path.with_name(f".{name}.gguf.{nobody}.part") for name in ("old", "fresh"))
+    alive = path.with_name(f".{path.name}.{os.getppid()}.part")
+    for draft in (own, old, fresh, alive):
+        draft.touch()
+    os.utime(old, (1, 1))
+    assert prepared(source(tmp_path / "model"), tmp_path) == (path, False)
+    assert [draft.exists() for draft in (own, old, fresh, alive)] == [False, False, True, True]

@@ -97,9 +97,22 @@ def test_names_that_are_nothing(tmp_path: Path) -> None:
     (tmp_path / "tiny.gguf").touch()
     with pytest.raises(ModelError, match=r"But there is .*tiny\.gguf"):
         found(str(tmp_path / "tinny.gguf"), tmp_path)
+    with pytest.raises(ModelError, match="org/name:FILE"):
+        found("org/name.GGUF", tmp_path)
     for model in ("", "nonsense", "a/b/c/d", "ftp://host/x", "org/name:file.bin"):
         with pytest.raises(ModelError, match="There is no "):
             found(model, tmp_path)
+
+
+def test_a_mistyped_file_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"models has no nope\.gguf"):
+        found("models/nope.gguf", tmp_path)
+    (tmp_path / "models" / "note.gguf").touch()
+    with pytest.raises(ModelError, match=r"But there is models/note\.gguf"):
+        found("models/nope.gguf", tmp_path)
+    assert not (tmp_path / "home").exists()
 
 
 def test_an_engine_that_cannot_run_it_is_refused(tmp_path: Path) -> None:

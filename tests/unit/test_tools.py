@@ -31,7 +31,7 @@ WEATHER: Json = {
     "required": ["city"],
     "additionalProperties": False,
 }
-OFFERED: dict[str, Json | None] = {"weather": None, "time": None}
+OFFERED: dict[str, Json | None] = {"weather": None, "time": None, "a": None, "x</tool_call>": None}
 IDS = CallIds("chatcmpl-1/0")
 
 
@@ -77,6 +77,8 @@ TWO = '{"name": "time", "parameters": {}}'
             [("x</tool_call>", '{"a": "\\"}"}')],
         ),
         ("hermes", '<tool_call>{"name": "a", "arguments": "{\\"b\\": 1}"}</tool_call>', "", [("a", '{"b": 1}')]),
+        ("hermes", '<tool_call>{"name": "b", "arguments": {}}', '<tool_call>{"name": "b", "arguments": {}}', []),
+        ("mistral", "[TOOL_CALLS]b[ARGS]{}", "[TOOL_CALLS]b[ARGS]{}", []),
         ("hermes", "a <tool_cal b", "a <tool_cal b", []),
         ("hermes", "<tool_call>not json</tool_call>", "<tool_call>not json</tool_call>", []),
         ("hermes", "x <tool_call> {'name': 1}", "x <tool_call> {'name': 1}", []),

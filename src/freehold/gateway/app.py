@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
+from freehold.core import Json
 from freehold.gateway import info, wire_answers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
@@ -44,14 +46,15 @@ def plain_routes(desk: Desk, responses: Responses) -> dict[str, Handler]:
 
 def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     """The FastAPI application."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _declare_token_routes(app)
     app.include_router(responses_router(responses))
     _add_generations(app, desk)
     _add_models(app, desk, guard)
     _add_health(app, desk)
-    _add_pages(app, guard)
-    add_error_handlers(app)
+    told = document(app, guard.required)  # once: it takes a good part of a second
+    _add_pages(app, told)
+    add_error_handlers(app, told)
     return app
 
 
@@ -163,14 +166,16 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
         return Response(info.metrics_text(desk), headers={"content-type": CONTENT_TYPE})
 
 
-def _add_pages(app: FastAPI, guard: Guard) -> None:
+def _add_pages(app: FastAPI, told: Json) -> None:
+    data = msgspec.json.encode(told)
+    page = make_file(docs_page(told).encode(), HTMLResponse.media_type or "text/html")
+
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return reply(document(app, guard.required))
+        return Response(data, media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        file = make_file(docs_page(document(app, guard.required)).encode(), HTMLResponse.media_type or "text/html")
-        return respond(request, file, DOCS_POLICY)
+        return respond(request, page, DOCS_POLICY)
 
     app.router.routes.extend(page_routes())

@@ -10,12 +10,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import compile_path
 
+from freehold.core import Json
 from freehold.errors import FreeholdError, InvalidRequest
 from freehold.gateway.errors import HttpError, error_body, error_headers
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Turn every exception that a FastAPI route may raise into an error reply."""
+def add_error_handlers(app: FastAPI, told: Json) -> None:
+    """Turn every exception that a FastAPI route may raise into an error reply. `told`: the OpenAPI document."""
+    methods = {template: [method.upper() for method in operations] for template, operations in told["paths"].items()}
+    allowed = [(compile_path(template)[0], names) for template, names in methods.items()]
 
     async def freehold_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, FreeholdError)
@@ -27,9 +30,11 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 404:
             return _answer(HttpError(404, "not_found", f"There is nothing at {where}.", next=_NEXT))
         if error.status_code == 405:
-            allowed = _allowed(app, request.url.path) or (error.headers or {}).get("Allow", "GET")
+            # of every route at this path; Starlette names only the first one's
+            found = {name for path, names in allowed if path.match(request.url.path) for name in names}
+            allow = ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "GET")
             return _answer(
-                HttpError(405, "method_not_allowed", f"{where} is not a route.", next=_NEXT), {"allow": allowed}
+                HttpError(405, "method_not_allowed", f"{where} is not a route.", next=_NEXT), {"allow": allow}
             )
         return _answer(HttpError(error.status_code, "http_error", str(error.detail)), error.headers)
 
@@ -51,14 +56,3 @@ def _answer(error: FreeholdError, more: Mapping[str, str] | None = None) -> Resp
     body = error_body(error)
     headers = {name.decode(): value.decode() for name, value in error_headers(error, body)}
     return Response(body, error.status, {**headers, **(more or {})})
-
-
-def _allowed(app: FastAPI, path: str) -> str:
-    """Every method of every route at `path`; Starlette names only the first one's."""
-    methods = {
-        method.upper()
-        for template, operations in app.openapi()["paths"].items()
-        if compile_path(template)[0].match(path)
-        for method in operations
-    }
-    return ", ".join(sorted(methods))

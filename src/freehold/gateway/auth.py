@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from freehold import log
 from freehold.config import ServerConfig
 from freehold.core import Record
 from freehold.errors import ConfigError, Unauthorized, UsageError
@@ -82,7 +83,9 @@ class Guard:
         self._path = _path(home)
         self._stamp: tuple[int, int] | None = None
         self._by_hash: dict[str, Key] = {}
-        if self.required and not _read(self._path):
+        if self.required:
+            self._by_hash = {key.sha256: key for key in _read(self._path)}
+        if self.required and not self._by_hash:
             why = (
                 f"The host {server.host!r} is not loopback" if server.api_keys == "auto" else "server.api_keys is 'on'"
             )
@@ -118,9 +121,13 @@ class Guard:
             stamp = (status.st_mtime_ns, status.st_ino)
         except FileNotFoundError:
             stamp = (0, 0)
-        if stamp != self._stamp:
+        if stamp == self._stamp:
+            return
+        try:
             self._by_hash = {key.sha256: key for key in _read(self._path)}
-            self._stamp = stamp
+        except ConfigError as error:  # the keys that were good stay so, until the file is corrected
+            log.event("keys.unreadable", level="error", why=str(error))
+        self._stamp = stamp
 
 
 def is_loopback(host: str) -> bool:

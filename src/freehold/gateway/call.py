@@ -68,15 +68,19 @@ class Call:
     def timings(self, completion_tokens: int) -> Json:
         """The `timings` extension of usage: milliseconds, and tokens/s from the first token to now."""
         total_ms = self.elapsed_ms()
-        rate = None
-        if self.ttft_ms is not None and completion_tokens > 1 and total_ms > self.ttft_ms:
-            rate = round((completion_tokens - 1) * 1000.0 / (total_ms - self.ttft_ms), 2)
         return {
             "queue_ms": None if self.queue_ms is None else round(self.queue_ms, 2),
             "ttft_ms": None if self.ttft_ms is None else round(self.ttft_ms, 2),
             "total_ms": round(total_ms, 2),
-            "tokens_per_s": rate,
+            "tokens_per_s": rate(completion_tokens, self.ttft_ms, total_ms),
         }
+
+
+def rate(completion_tokens: int, first_ms: float | None, total_ms: float) -> float | None:
+    """Tokens/s from the first token to the last."""
+    if first_ms is None or completion_tokens < 2 or total_ms <= first_ms:
+        return None
+    return round((completion_tokens - 1) * 1000.0 / (total_ms - first_ms), 2)
 
 
 def request_id(headers: HeaderList) -> str:

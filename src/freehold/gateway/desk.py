@@ -9,22 +9,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from freehold.config import ServerConfig
 from freehold.core import Chunk, Failure, ModelCard, Request
-from freehold.errors import Conflict, Overloaded, Unavailable
+from freehold.errors import Conflict, InvalidRequest, Overloaded, Unavailable
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Inbox, failed_chunk
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Tokens, Wake
 from freehold.telemetry.metrics import Metrics
-
-HOPELESS_S = 15.0
-"""Waiting requests fail when nobody has been there to answer for this long."""
-SWEEP_EVERY_S = 300.0
-
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
 
@@ -41,6 +37,9 @@ class Desk:
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
         self.draining = False
+        self.cut: Failure | None = None
+        """Once the process can't wait any longer: what those who follow background answers are told."""
+        self._followers: list[Callable[[], None]] = []
         self._idle = asyncio.Event()
         self._wake_due = False
         self.inboxes: dict[str, Inbox] = {}
@@ -62,17 +61,25 @@ class Desk:
     @property
     def open(self) -> int:
         """Requests that somebody waits for."""
-        return sum(not inbox.silent for inbox in self.inboxes.values())
+        return sum(not inbox.silent for inbox in self.inboxes.values()) + len(self._followers)
 
     async def card(self, model: str | None) -> ModelCard:
         """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
         return await self.fleet.card(model)
 
     def check_room(self, requests: int = 1) -> None:
-        """Raises `Unavailable` while draining, `Overloaded` when too many wait already."""
+        """Raises `Unavailable` while draining, `InvalidRequest` for more than can ever wait, `Overloaded` when too many
+        wait already."""
         if self.draining:
             raise Unavailable(
                 "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
+            )
+        if requests > self.server.max_queue:
+            raise InvalidRequest(
+                f"{requests} prompts at once are too many.",
+                f"At most {self.server.max_queue} requests may wait (server.max_queue).",
+                "Send fewer at a time.",
+                param="prompt",
             )
         if len(self.waiting_ids) + requests > self.server.max_queue:
             raise Overloaded(
@@ -127,6 +134,22 @@ class Desk:
             for id in unfinished:
                 self.tell(inbox.workers.get(id), Cancel(id))
             self.cancel_later(unfinished)
+
+    @contextmanager
+    def following(self, wake: Callable[[], None]) -> Iterator[None]:
+        """Somebody reads a background answer meanwhile. `wake` is called when `cut` is set."""
+        self._followers.append(wake)
+        try:
+            yield
+        finally:
+            self._followers.remove(wake)
+            self._look_idle()
+
+    def cut_off(self, failure: Failure) -> None:
+        """Send those away who follow background answers."""
+        self.cut = failure
+        for wake in list(self._followers):
+            wake()
 
     # ---- for the pipe ----
 
@@ -185,6 +208,9 @@ class Desk:
         for id in ids:
             self.inboxes.pop(id, None)
             self.waiting_ids.discard(id)
+        self._look_idle()
+
+    def _look_idle(self) -> None:
         if self.draining and not self.open:
             self._idle.set()
 

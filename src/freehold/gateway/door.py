@@ -90,13 +90,16 @@ class Door:
         if not is_loopback(name) and name != self._server.host:
             raise HttpError(
                 421, "foreign_host", f"This server doesn't answer for the host {name[:100]!r}.",
-                "It listens on loopback without API keys.", "Use http://localhost, or require keys with --api-keys on.",
+                "It listens on loopback without API keys.",
+                "Use http://localhost, or require keys with --set server.api_keys=on.",
             )  # fmt: skip
         origin = header(headers, b"origin")
         if origin is None or method in _BODILESS:
             return
         text = origin.decode("latin-1")
-        if urlsplit(text).netloc.lower() != host.decode("latin-1").lower() and text not in self._server.cors_origins:
+        allowed = self._server.cors_origins
+        own = urlsplit(text).netloc.lower() == host.decode("latin-1").lower()
+        if not own and text not in allowed and "*" not in allowed:
             raise Forbidden(
                 f"The origin {text[:100]!r} may not use this server.",
                 "It is another web site.",
@@ -143,3 +146,19 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
+
+
+def identified(app: Application) -> Application:
+    """What answers OPTIONS before the door does (CORS) has the same headers as every reply."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def named(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                if all(name != b"x-request-id" for name, _ in headers):
+                    message["headers"] = [*headers, *Call(request_id(scope["headers"])).headers()]
+            await send(message)
+
+        await app(scope, receive, named if scope["type"] == "http" and scope["method"] == "OPTIONS" else send)
+
+    return answer

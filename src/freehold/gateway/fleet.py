@@ -14,7 +14,7 @@ import msgspec
 
 from freehold.core import ModelCard, WorkerState, WorkerStatus
 from freehold.errors import ModelNotFound, Unavailable
-from freehold.pipe import Frame
+from freehold.pipe import Frame, owner
 
 _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
@@ -99,6 +99,13 @@ class Fleet:
         if self._statuses:
             return any(status.state in _COMING + _SERVING for status in self._statuses.values())
         return any(worker.state in _COMING + _SERVING for worker in (self._supervised or {}).values())
+
+    def alive(self) -> set[str] | None:
+        """Owners of claims that live: connected, or running as their supervisor says. None: it has not said."""
+        if self._supervised is None:
+            return None
+        lives = {owner(row.name, row.pid) for row in self._supervised.values() if row.state not in ("dead", "stopped")}
+        return lives | {line.owner for line in self.lines.values()}
 
     def hopeless(self, grace_s: float) -> bool:
         """Nobody is connected or on the way, and has not been for `grace_s`."""

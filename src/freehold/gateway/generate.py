@@ -6,7 +6,7 @@ import msgspec
 
 from freehold.core import Json, Result
 from freehold.errors import NotFound, from_failure
-from freehold.gateway.call import Call
+from freehold.gateway.call import Call, rate
 from freehold.gateway.chat import check_not_cancelled
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
@@ -97,6 +97,6 @@ def _told(entry: Entry) -> Json:
             "queue_ms": round(result.queued_ms, 2),
             "ttft_ms": None if result.first_token_ms is None else round(result.first_token_ms, 2),
             "total_ms": round(result.total_ms, 2),
-            "tokens_per_s": None,
+            "tokens_per_s": rate(result.usage.completion_tokens, result.first_token_ms, result.total_ms),
         }
     return told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from freehold import log
 from freehold.core import Answer, Chunk, Failure, Result
@@ -33,24 +33,54 @@ async def worker_gone(desk: Desk, line: Line) -> None:
         f"The connection to {line.worker!r} was lost.",
         "Send the request again.",
     ).failure()
-    requeued, failed = await desk.ledger.abandon(line.owner, shown, failure)
+    requeued = await _abandon(desk, line.owner, shown, failure)
+    await _settle(desk, line, set(requeued))
+
+
+async def _abandon(desk: Desk, owner: str, shown: Collection[str], failure: Failure) -> list[str]:
+    """What a dead worker held is begun anew or ends. Returns the ids of the former."""
+    requeued, failed = await desk.ledger.abandon(owner, shown, failure)
     for id in requeued:
         if id in desk.inboxes:
             desk.inboxes[id].restart(id)
             desk.waiting_ids.add(id)
     for id in failed:
-        desk.fail(id, failure)
-    await _settle(desk, line, set(requeued))
+        entry = await desk.ledger.fetch(id) if id in desk.inboxes else None
+        desk.fail(id, (entry.result.failure if entry and entry.result else None) or failure)
     desk.wake()
-    log.event("worker.gone", level="warning", worker=line.worker, requeued=len(requeued), failed=len(failed))
+    log.event("worker.gone", level="warning", worker=owner, requeued=len(requeued), failed=len(failed))
+    return requeued
+
+
+async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
+    """Requests of workers that ended while no gateway was there to see it. Whoever holds requests and isn't alive is
+    a suspect (returned), and given up if it was one a round ago. An answer that is kept begins anew; any other had
+    its reader at a gateway that is gone."""
+    if desk.fleet.alive() is None:
+        return set()
+    held = await desk.ledger.holders()
+    gone = {owner for owner, _, _ in held} - (desk.fleet.alive() or set())
+    for owner in gone.intersection(suspects):
+        shown = [id for holder, id, keep in held if holder == owner and _unread(desk, id, keep)]
+        failure = WorkerDied("The worker died while answering.", next="Send the request again.").failure()
+        await _abandon(desk, owner, shown, failure)
+    return gone
+
+
+def _unread(desk: Desk, id: str, keep: bool) -> bool:
+    """Something of it was shown, or nobody is there to be shown it."""
+    inbox = desk.inboxes.get(id)
+    return inbox.shown if inbox is not None else not keep
 
 
 async def watch(desk: Desk, keep_results_s: float) -> None:
     """Once a second for ever: fail what nobody will answer, drop results past their time."""
     next_sweep_s = 0.0
+    suspects: set[str] = set()
     while True:
         try:
             await _round(desk)
+            suspects = await orphans(desk, suspects)
             if time.monotonic() >= next_sweep_s:
                 next_sweep_s = time.monotonic() + SWEEP_EVERY_S
                 await desk.ledger.sweep(keep_results_s)

@@ -14,7 +14,7 @@ import msgspec
 from freehold import log
 from freehold.gateway.desk import Desk
 from freehold.gateway.losses import worker_gone
-from freehold.pipe import Drain, Fleet, Frame, Hello, Reader, Status, Tokens, encode, owner
+from freehold.pipe import Fleet, Frame, Hello, Reader, Status, Tokens, encode, owner
 
 
 class PipeLine(asyncio.Protocol):
@@ -88,11 +88,6 @@ class PipeServer:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: PipeLine(self._desk), str(self._path))
         self._path.chmod(0o600)
-
-    def drain_workers(self) -> None:
-        """Ask every worker to finish and leave."""
-        for line in self._desk.fleet.lines.values():
-            line.send(Drain())
 
     def close(self) -> None:
         if self._server is not None:

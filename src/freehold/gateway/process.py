@@ -27,7 +27,7 @@ from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
 from freehold.gateway.auth import Guard
 from freehold.gateway.desk import Desk
-from freehold.gateway.door import Application, Door
+from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
@@ -118,10 +118,9 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
         wait.cancel()
     if desk.open:
         log.event("gateway.cut_off", level="warning", open=desk.open)
-        give_up(
-            desk,
-            Unavailable("The server was stopped before the answer ended.", next="Send the request again.").failure(),
-        )
+        why = "The server was stopped before the answer ended."
+        give_up(desk, Unavailable(why, next="Send the request again.").failure())
+        desk.cut_off(Unavailable(why, next="It goes on in the background: fetch it by its id later.").failure())
     server.should_exit = True
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(serving), _LAST_WORDS_S + 1.0)
@@ -165,9 +164,10 @@ def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
     origins = config.server.cors_origins
     if not origins:
         return door
-    return CORSMiddleware(
+    cors = CORSMiddleware(
         door, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED
     )
+    return identified(cors)
 
 
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:

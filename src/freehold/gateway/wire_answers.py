@@ -251,6 +251,7 @@ class Info(Answer):
     keys_required: bool
     models: list[CardReply]
     limits: Limits
+    examples: list[dict[str, Any]] = Field(description="Messages the served model knows, for the page to suggest.")
     queued: int
     running: int
 

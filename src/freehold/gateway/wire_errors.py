@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -52,11 +52,12 @@ def invalid(error: ValidationError, kind: type[BaseModel], body: bytes) -> Inval
     return InvalidRequest(what, param=path or None)
 
 
-def _telling(detail: ErrorDetails, sent: object) -> tuple[int, int]:
-    """Deeper complaints first: of a union's alternatives, the one that matched furthest was meant."""
+def _telling(detail: ErrorDetails, sent: object) -> tuple[bool, int, int]:
+    """Of a union's alternatives the one that wanted a list of another length was meant: it took the entries as they
+    are. Then deeper complaints first: that alternative matched furthest."""
     depth = len(_path(detail["loc"], sent)[1])
     weight = {"literal_error": 2, "none_required": 2, "extra_forbidden": -1, "model_type": -1}
-    return depth, weight.get(detail["type"], 0)
+    return detail["type"] in ("too_long", "too_short"), depth, weight.get(detail["type"], 0)
 
 
 def _path(loc: Sequence[int | str], sent: object) -> tuple[str, list[int | str]]:
@@ -91,10 +92,23 @@ def _plain(detail: ErrorDetails) -> str:
         return "this field is required."
     if kind in _TAG_ERRORS:
         return f"expected one of {detail.get('ctx', {}).get('expected_tags', 'the known kinds')}."
-    words = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     given = detail.get("input")
-    shown = f" (it is {given!r})" if isinstance(given, int | float | str | bool) and len(repr(given)) < 60 else ""
+    if kind in ("too_long", "too_short"):
+        return _length(kind, detail.get("ctx", {}), given)
+    if kind == "literal_error" and isinstance(given, bool):
+        return f"it can't be {json.dumps(given)} here."
+    words = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    words = words.replace("a valid list", "a list").replace("a valid dictionary", "an object")
+    known = isinstance(given, int | float | str) and len(repr(given)) < 60
+    shown = f" (it is {json.dumps(given) if isinstance(given, bool) else repr(given)})" if known else ""
     return ("expected " + words if "Input should be" in detail["msg"] else words[:1].lower() + words[1:]) + shown + "."
+
+
+def _length(kind: str, limits: dict[str, Any], given: object) -> str:
+    limit = limits.get("max_length" if kind == "too_long" else "min_length", 0)
+    entries = "entry" if limit == 1 else "entries"
+    has = f" (it has {len(given)})" if isinstance(given, list | dict) else ""
+    return f"expected at {'most' if kind == 'too_long' else 'least'} {limit} {entries}{has}."
 
 
 def _nearest(steps: Sequence[int | str], kind: type[BaseModel]) -> str:

@@ -83,10 +83,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         why = f"SQLite's write-ahead log can't be used there (it answered {mode!r}); network file systems lack it."
-        raise StoreError(f"Can't use the ledger at {path}.", why, "Put it on a local disk: --store.path.")
+        raise StoreError(f"Can't use the ledger at {path}.", why, "Put it on a local disk: --set store.path=FILE.")
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-    connection.execute("PRAGMA secure_delete = FAST")
+    connection.execute("PRAGMA secure_delete = ON")
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _check_ours(connection, path)  # again: another process may have migrated meanwhile
@@ -106,12 +106,12 @@ def _check_ours(connection: sqlite3.Connection, path: Path) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if tables and application != statements.APPLICATION_ID:
         why = "It is an SQLite file of another program."
-        raise StoreError(f"{path} is not a Freehold ledger.", why, "Name another file: --store.path.")
+        raise StoreError(f"{path} is not a Freehold ledger.", why, "Name another file: --set store.path=FILE.")
     if version > statements.newest():
         raise StoreError(
             f"The ledger at {path} was made by a newer Freehold.",
             f"Its schema is version {version}, this program knows {statements.newest()}.",
-            "Upgrade Freehold, or name another file: --store.path.",
+            "Upgrade Freehold, or name another file: --set store.path=FILE.",
         )
     return int(version)
 
@@ -135,7 +135,8 @@ def explain(path: Path, error: Exception) -> FreeholdError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     what = f"Can't use the ledger at {path}."
     if not path.parent.is_dir():
-        return StoreError(what, f"The folder {path.parent} does not exist.", "Make it, or set --store.path.")
+        next = "Make it, or name another place: --set store.path=FILE."
+        return StoreError(what, f"The folder {path.parent} does not exist.", next)
     if damaged(error):
         return StoreError(what, f"It is damaged or not a ledger ({error}).", "Move it away and start again.")
     if code in _FORBIDDEN or isinstance(error, PermissionError):

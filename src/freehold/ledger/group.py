@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from freehold.core import Failure, Json, Request
+from freehold.core import Failure, Request
 from freehold.errors import RequestError
-from freehold.ledger.protocol import Depth, Entry, Ledger, State
+from freehold.ledger.protocol import Entry, Ledger, State
 
 T = TypeVar("T")
 
@@ -76,20 +76,17 @@ class AsyncLedger:
     async def fetch(self, id: str) -> Entry | None:
         return await self._ask(lambda ledger: ledger.fetch(id))
 
-    async def annotate(self, id: str, meta: Json) -> bool:
-        return await self._ask(lambda ledger: ledger.annotate(id, meta))
-
     async def delete(self, id: str) -> bool:
         return await self._ask(lambda ledger: ledger.delete(id))
-
-    async def depth(self) -> Depth:
-        return await self._ask(lambda ledger: ledger.depth())
 
     async def expire(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.expire())
 
     async def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
         return await self._ask(lambda ledger: ledger.abandon(worker, shown, failure))
+
+    async def holders(self) -> list[tuple[str, str, bool]]:
+        return await self._ask(lambda ledger: ledger.holders())
 
     async def sweep(self, older_than_s: float) -> int:
         return await self._ask(lambda ledger: ledger.sweep(older_than_s))

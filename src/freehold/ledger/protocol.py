@@ -92,12 +92,16 @@ class Ledger(Protocol):
     def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
         """A worker is gone: one life of it (`pipe.owner`), or all lives of that name. Of its running requests
         those not in `shown` (no token of them has reached a gateway) go back to the queue, unless this was
-        try number `MAX_ATTEMPTS`; the others end with `failure`. One that was asked to end just ends,
-        cancelled. Returns (requeued ids, failed ids)."""
+        try number `MAX_ATTEMPTS` (then it fails, and says how often it was tried); the others end with
+        `failure`. One that was asked to end just ends, cancelled. Returns (requeued ids, failed ids)."""
         ...
 
     def recover(self, failure: Failure) -> tuple[list[str], list[str]]:
         """`abandon` for whoever holds anything, shown to nobody: for a supervisor that has started no worker yet."""
+        ...
+
+    def holders(self) -> list[tuple[str, str, bool]]:
+        """Every running request: who holds it, its id, and whether its result is kept."""
         ...
 
     def fetch(self, id: str) -> Entry | None: ...

@@ -16,12 +16,14 @@ from typing import Any
 
 from freehold.clock import Clock, SystemClock
 from freehold.core import Failure, Json, Request, Result
-from freehold.errors import Conflict, DeadlinePassed
+from freehold.errors import Conflict, DeadlinePassed, WorkerDied
 from freehold.ledger import disk, order, rows, statements
 from freehold.ledger.protocol import FORGET_S, MAX_ATTEMPTS, Claim, Depth, Entry, State
 
 STATES: tuple[State, ...] = ("queued", "running", "done")
 QUEUED, RUNNING, DONE = range(3)
+EMPTYING_MS = 50
+"""Emptying the log keeps writers out, and gives up rather than wait longer than this for readers."""
 
 _Held = tuple[int, str, int, int, int, float]
 """seq, id, attempt, keep, cancel_asked, accepted_unix_s"""
@@ -32,6 +34,9 @@ class SqliteLedger:
 
     def __init__(self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 10.0) -> None:
         self._path = Path(path)
+        self._busy_timeout_s = busy_timeout_s
+        self._log_pages = 0
+        """How long the write-ahead log was when it was last copied."""
         self._clock: Clock = clock or SystemClock()
         self._sql = statements.queries()
         self._db = disk.connect(self._path, busy_timeout_s)
@@ -133,6 +138,9 @@ class SqliteLedger:
         self._sync()
         return ended
 
+    def holders(self) -> list[tuple[str, str, bool]]:
+        return [(worker, id, bool(keep)) for worker, id, keep in self._read("holders")]
+
     def fetch(self, id: str) -> Entry | None:
         found = self._read("fetch", id=id)
         if not found:
@@ -198,9 +206,16 @@ class SqliteLedger:
                 raise
 
     def checkpoint(self) -> None:
-        """Copy the write-ahead log into the database as far as it goes without stopping anyone."""
+        """Copy the write-ahead log into the database as far as it goes without stopping anyone. Once nobody has
+        written since the last time, empty the log: what was deleted is then in neither file."""
         with disk.translated(self._path):
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            ((_, pages, copied),) = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if pages > 0 and pages == copied == self._log_pages:
+                self._db.execute(f"PRAGMA busy_timeout = {EMPTYING_MS}")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._db.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_s * 1000)}")
+                pages = 0
+            self._log_pages = pages
 
     def close(self) -> None:
         self._disk.close()
@@ -217,7 +232,8 @@ class SqliteLedger:
             if cancel_asked:
                 self._end(seq, keep, Result(cancelled=True, total_ms=total_ms), now)
             elif id in shown or attempt >= MAX_ATTEMPTS:
-                self._end(seq, keep, Result(failure=failure, total_ms=total_ms), now)
+                told = failure if id in shown else _tried(attempt)
+                self._end(seq, keep, Result(failure=told, total_ms=total_ms), now)
                 failed.append(id)
             else:
                 self._all("requeue", seq=seq)
@@ -250,3 +266,9 @@ class SqliteLedger:
     def _sync(self) -> None:
         with disk.translated(self._path):
             self._disk.sync()
+
+
+def _tried(times: int) -> Failure:
+    """No advice to send it again: it may well be what they died of."""
+    why = f"It was tried {times} times, and each time the worker died before the answer began."
+    return WorkerDied("The request could not be answered.", why, "See the server's log for why workers die.").failure()

@@ -120,7 +120,7 @@ class PipeClient:
         self._greeting_left = len(greeting)
         return True
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: str, level: log.Level = "info") -> None:
         if self._socket is None:
             return
         self._socket.close()
@@ -130,7 +130,7 @@ class PipeClient:
             self._greeting_left -= 1
             self._unsent_bytes -= len(self._unsent.popleft())
         self._next_try_s = self._clock.monotonic_s() + self._retry_s
-        log.event("pipe.lost", why=why, unsent_bytes=self._unsent_bytes)
+        log.event("pipe.lost", level=level, why=why, unsent_bytes=self._unsent_bytes)
 
     def _push(self, data: bytes | memoryview) -> int:
         """How many bytes the socket took; 0 also when the connection is lost."""
@@ -175,7 +175,8 @@ class PipeClient:
                 self._lost(str(error))
                 break
             if not data:
-                self._lost("the gateway closed the connection")
+                # the way every stop ends: worth a word only if something was to be said
+                self._lost("the gateway closed the connection", "info" if self._unsent else "debug")
             elif len(data) < _CHUNK_BYTES:
                 break
         return frames

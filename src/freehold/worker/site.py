@@ -90,7 +90,7 @@ def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"Can't use {path}.", f"{error}.", f"Check the folder, or set {setting}.") from error
+        raise ConfigError(f"Can't use {path}.", f"{error}.", f"Check it, or name another: {setting}.") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -99,7 +99,7 @@ def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
         raise ConfigError(
             f"Another Freehold (process {holder or 'unknown'}) already serves {where}.",
             "Two supervisors must not share it.",
-            f"Stop the other one, or set another {setting}.",
+            f"Stop the other one, or name another place: {setting}.",
         ) from None
     try:
         os.ftruncate(fd, 0)

@@ -30,9 +30,11 @@ from freehold.worker.tether import GatewayOrder, WorkOrder, settings
 from freehold.worker.upkeep import Upkeep
 
 STOP_S = 10.0
-"""What workers get to leave in when everything is given up, or the drain limit is used up."""
+"""The drain limit when everything is given up."""
 LAST_WORDS_S = 5.0
 """The gateway keeps the drain limit itself; then it has this long to tell those it cuts off."""
+LEAVE_S = 3.0
+"""What workers get at least to leave in, once the gateway is gone."""
 TURN_S = 1.0
 
 Kind = Literal["listening", "started", "phase", "ready", "serving", "ended", "gave_up", "draining", "stopped"]
@@ -117,11 +119,12 @@ class Supervisor:
         try:
             while not signals.asked() and self._verdict is None:
                 self._turn(signals, pipe)
-            self._tell(Event(kind="draining"))
+            if self._served:
+                self._tell(Event(kind="draining"))
             limit_s = self._config.server.drain_s if self._verdict is None else STOP_S
             end_s = time.monotonic() + limit_s
             self._send_off([self._gateway], signals, pipe, end_s + LAST_WORDS_S)
-            self._send_off(self._workers, signals, pipe, max(end_s, time.monotonic() + STOP_S))
+            self._send_off(self._workers, signals, pipe, max(end_s, time.monotonic() + LEAVE_S))
         finally:
             pipe.close()
             for child in self._children:
@@ -205,6 +208,8 @@ class Supervisor:
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)
         for child in children:
+            if child.process is not None:
+                log.event("process.killed", level="warning", process=child.name, pid=child.pid, why="Its time was up.")
             child.signal(signal.SIGKILL)
 
     def _kill_all(self) -> None:

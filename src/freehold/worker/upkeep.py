@@ -9,6 +9,8 @@ from freehold.errors import StoreError
 from freehold.ledger.sqlite import SqliteLedger
 
 EVERY_S = 1.0
+LEAVE_S = 5.0
+"""The last to close the file empties and removes its log."""
 
 
 class Upkeep:
@@ -25,7 +27,7 @@ class Upkeep:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._thread.join(EVERY_S)
+        self._thread.join(LEAVE_S)
 
     def _keep_up(self) -> None:
         try:

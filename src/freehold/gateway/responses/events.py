@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from freehold.core import Json, TokenLogprob
+from freehold.core import Failure, Json, TokenLogprob
+from freehold.errors import from_failure
 from freehold.gateway.responses.items import item_id
 from freehold.gateway.responses.object import Outcome, ResponseStatus, Told, response_object
 from freehold.gateway.tools.split import CallStart, Part, Text
@@ -87,6 +88,12 @@ class Writer:
         self.response = response_object(self.id, self._told, self._created_unix_s, status, self.output, ended)
         name = {"completed": "response.completed", "failed": "response.failed"}.get(status, "response.incomplete")
         self._event(name, {"response": self.response}, out)
+
+    def cut_off(self, failure: Failure, out: list[bytes]) -> None:
+        """The telling ends before the answer does. The last event's number again: reading on from it misses none."""
+        error = from_failure(failure)
+        told = {"type": "error", "sequence_number": self._next - 1, "code": error.code, "message": str(error)}
+        out.append(b"event: error\ndata: " + _json(told | {"param": error.param}) + b"\n\n")
 
     def _part(self, part: Part, out: list[bytes]) -> None:
         if isinstance(part, CallStart):

@@ -41,29 +41,35 @@ class Live:
         if chunk.finish is not None or chunk.failure is not None:
             self.outcome = Outcome(finish=chunk.finish or "error", usage=self._counter.total(), failure=chunk.failure)
             self._at_end()
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._wake()
 
     async def tell(self, writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
         """The events that `writer` makes of it, until the end."""
         out: list[bytes] = []
         writer.begin(out)
         told = 0
-        while True:
-            changed = self._changed
-            for text, logprobs in self.pieces[told:]:
-                writer.feed(text, logprobs, out)
-            if told < len(self.pieces) and self.inbox is not None:
-                self.inbox.shown = True
-            told = len(self.pieces)
-            if self.outcome is not None:
-                writer.end(await as_recorded(desk, writer.id, self.outcome), out)
-            if out:
-                yield b"".join(out)
-                out.clear()
-            if self.outcome is not None:
-                return
-            await changed.wait()
+        with desk.following(self._wake):
+            while True:
+                changed = self._changed
+                for text, logprobs in self.pieces[told:]:
+                    writer.feed(text, logprobs, out)
+                if told < len(self.pieces) and self.inbox is not None:
+                    self.inbox.shown = True
+                told = len(self.pieces)
+                if self.outcome is not None:
+                    writer.end(await as_recorded(desk, writer.id, self.outcome), out)
+                elif desk.cut is not None:
+                    writer.cut_off(desk.cut, out)
+                if out:
+                    yield b"".join(out)
+                    out.clear()
+                if self.outcome is not None or desk.cut is not None:
+                    return
+                await changed.wait()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 async def until_done(desk: Desk, id: str, longest_s: float = 2.0) -> Entry | None:
@@ -90,15 +96,20 @@ async def tell_kept(writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
     """The events of a response that the ledger holds; waits for its end if another gateway accepted it."""
     out: list[bytes] = []
     writer.begin(out)
-    while True:
-        entry = await until_done(desk, writer.id, 10.0)
-        if entry is None:
-            return
-        if out and entry.state != "done":
-            yield b"".join(out)
-            out.clear()
-        if entry.state == "done":
-            break
+    with desk.following(lambda: None):
+        while True:
+            entry = await until_done(desk, writer.id, 1.0)
+            if entry is None:
+                return
+            if entry.state == "done":
+                break
+            if desk.cut is not None:
+                writer.cut_off(desk.cut, out)
+            if out:
+                yield b"".join(out)
+                out.clear()
+            if desk.cut is not None:
+                return
     answer, outcome = outcome_of(entry)
     writer.feed(answer.text, answer.logprobs, out)
     writer.end(outcome, out)

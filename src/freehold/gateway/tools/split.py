@@ -91,8 +91,8 @@ class CallIds:
 
 class ToolSplitter:
     """Splits what a model wrote by itself (`tool_choice: auto`). `offered` are the functions, each with the schema that
-    its arguments must keep for the call to count, if it has to (strict); a call without a marker must name one of
-    them, else it is just JSON. With `single`, all after the first call is dropped."""
+    its arguments must keep for the call to count, if it has to (strict); a call must name one of them, else it is
+    just text. With `single`, all after the first call is dropped."""
 
     def __init__(
         self,
@@ -208,9 +208,9 @@ class ToolSplitter:
         return True
 
     def _counts(self, name: str, arguments: str) -> bool:
-        if self._bare and name not in self._offered:
+        if name not in self._offered:
             return False
-        schema = self._offered.get(name)
+        schema = self._offered[name]
         try:
             return schema is None or satisfies(msgspec.json.decode(arguments), schema, schema)
         except RecursionError:  # a schema that refers to itself without end

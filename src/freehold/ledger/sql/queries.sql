@@ -63,6 +63,9 @@ ORDER BY seq;
 -- name: held
 SELECT seq, id, attempt, keep, cancel_asked, accepted_unix_s FROM requests WHERE state = 1 ORDER BY seq;
 
+-- name: holders
+SELECT worker, id, keep FROM requests INDEXED BY running WHERE state = 1;
+
 -- name: requeue
 -- attempt stays: the next claim makes it one more, which fences the lost one.
 UPDATE requests SET state = 0, worker = '' WHERE seq = :seq;

@@ -1,0 +1,62 @@
+"""What becomes of requests whose worker ended while no gateway was there to see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+
+from freehold.config import ServerConfig
+from freehold.core import Request, WorkerStatus
+from freehold.gateway.desk import Desk
+from freehold.gateway.fleet import Fleet
+from freehold.gateway.losses import orphans
+from freehold.ledger.group import AsyncLedger
+from freehold.ledger.sqlite import SqliteLedger
+from freehold.pipe import owner
+from freehold.telemetry.metrics import Metrics
+
+
+def request(id: str, keep: bool) -> Request:
+    return Request(id=id, model="m", kind="text", keep=keep)
+
+
+def run(path: Path, work: Coroutine[object, object, None]) -> None:
+    store = SqliteLedger(path)
+    store.accept([request("read", False), request("kept", True)])
+    assert len(store.claim(owner("worker-1", 7), 2)) == 2
+    store.accept([request("other", False)])
+    assert len(store.claim(owner("worker-2", 8), 1)) == 1
+    store.close()
+    asyncio.run(work)
+
+
+def test_claims_of_the_dead_are_let_go(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(path))
+        await ledger.start()
+        desk = Desk(ledger, Fleet(), ServerConfig(), Metrics(), lambda work: asyncio.ensure_future(work))
+        assert await orphans(desk, ()) == set()  # no supervisor has said who lives
+        desk.fleet.supervised(
+            [
+                WorkerStatus(name="worker-1", pid=9, state="loading"),
+                WorkerStatus(name="worker-2", pid=8, state="ready"),
+            ]
+        )
+        suspects = await orphans(desk, ())
+        assert suspects == {owner("worker-1", 7)}
+        assert len(await ledger.holders()) == 3  # one look is not enough
+        await orphans(desk, suspects)
+        assert [id for _, id, _ in await ledger.holders()] == ["other"]
+        read, kept = await ledger.fetch("read"), await ledger.fetch("kept")
+        assert read is not None
+        assert read.result is not None
+        assert read.result.failure is not None
+        assert read.result.failure.code == "worker_died"
+        assert kept is not None
+        assert kept.state == "queued"
+        await ledger.close()
+
+    run(path, main())
