@@ -16,6 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from freehold.engine.openvino import hush
+
+hush()  # before the library is imported: it would phone home
+
 Case = dict[str, Any]
 """`prompts` (token ids, one list a stream) and `tokens` (to generate for each)."""
 

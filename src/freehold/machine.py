@@ -47,8 +47,8 @@ def describe() -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_name(),
         cores=cores(),
-        memory_bytes=memory.total,
-        memory_free_bytes=memory.available,
+        memory_bytes=memory_limit_bytes(),
+        memory_free_bytes=min(memory.available, memory_limit_bytes()),
         features=_features(),
         gpus=_gpus(),
         python=platform.python_version(),
@@ -63,6 +63,25 @@ def cores() -> int:
     except (OSError, ValueError):
         return allowed
     return allowed if quota == "max" else max(1, min(allowed, int(quota) // int(period)))
+
+
+def memory_limit_bytes(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Memory this process may use: the machine's, cut by the limit of its container or of any control group above."""
+    limit = int(psutil.virtual_memory().total)
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return limit
+    within = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    folder = groups / within
+    for group in (folder, *folder.parents):
+        if group == groups.parent:
+            break
+        try:
+            limit = min(limit, int((group / "memory.max").read_text()))
+        except (OSError, ValueError):  # no limit ("max"), or a root that has none
+            continue
+    return limit
 
 
 def versions() -> dict[str, str]:

@@ -128,6 +128,9 @@ def llama_cpp(path: Path, prompts: list[list[int]], rows: int = made.ROWS) -> li
 
 def openvino(path: Path, prompts: list[list[int]]) -> list[tuple[int, float]]:
     """The likeliest next token after each prompt, and its log-probability: all that OpenVINO tells."""
+    from freehold.engine.openvino import hush
+
+    hush()
     import openvino
     import openvino_genai
 

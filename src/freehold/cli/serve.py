@@ -87,7 +87,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
     source = locate(
         model.model, revision=model.revision, home=config.home, engine=engine.engine, report=start_up.progress
     )
-    choice = choose.choose(engine.engine, source)
+    choice = choose.choose(engine.engine, source, quantization=model.quantization)
     max_batch = engine.max_batch
     if engine.profile and not max_batch:
         max_batch = open_profile(engine.profile).sweet_batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from freehold.core import Record
 from freehold.engine.base import Engine, EngineSpec
@@ -25,8 +26,11 @@ def installed() -> dict[str, str | None]:
     return {engine: _version(package) if package else "" for engine, package in PACKAGES.items()}
 
 
-def choose(requested: str, source: Source, found: dict[str, str | None] | None = None) -> Choice:
-    """The engine for `source`. `requested` is an engine's name or `auto`; `found` is `installed()` unless given.
+def choose(
+    requested: str, source: Source, found: dict[str, str | None] | None = None, quantization: str = "q8_0"
+) -> Choice:
+    """The engine for `source`. `requested` is an engine's name or `auto`; `found` is `installed()` unless given;
+    `quantization` is what safetensors would be converted to.
 
     Raises `ModelError` when nothing installed can run it, or when what was asked for can't. For weights on
     disk that aren't GGUF yet, this looks only at what is cheap to see; `load` may still find a reason.
@@ -36,7 +40,7 @@ def choose(requested: str, source: Source, found: dict[str, str | None] | None =
         return _requested(requested, source, have)
     if source.kind in ("remote", "sim"):
         return Choice(engine=source.kind, reason=f"{source.kind}: that is what {source.label} is.")
-    why_not_openvino = _why_not_openvino(source, have)
+    why_not_openvino = _why_not_openvino(source, have, quantization)
     if not why_not_openvino:
         return Choice(
             engine="openvino", reason="openvino: it is the fastest here for several answers at once on a CPU."
@@ -91,15 +95,15 @@ def _requested(engine: str, source: Source, have: dict[str, str | None]) -> Choi
     return Choice(engine=engine, reason=f"{engine}: it was asked for.")
 
 
-def _why_not_openvino(source: Source, have: dict[str, str | None]) -> str:
+def _why_not_openvino(source: Source, have: dict[str, str | None], quantization: str) -> str:
     if have.get("openvino") is None:
         return "openvino-genai isn't installed."
-    if source.kind != "gguf":
+    if source.kind == "ir":
         return ""
-    from freehold.engine.openvino.model import why_not
+    from freehold.engine.openvino.fit import why_not, why_not_folder
     from freehold.model.gguf_read import describe
 
-    return why_not(describe(source.path))
+    return why_not(describe(source.path)) if source.kind == "gguf" else why_not_folder(Path(source.path), quantization)
 
 
 def _install(source: Source) -> str:

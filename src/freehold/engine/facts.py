@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from freehold.core import Json
 from freehold.engine.base import EngineSpec
 from freehold.errors import ModelError
+from freehold.machine import memory_limit_bytes
 from freehold.model.chatfiles import chat_template
 from freehold.model.encoder import Encoder
 from freehold.model.gguf_read import GgufInfo
@@ -92,7 +91,7 @@ def kv_budget_bytes(spec: EngineSpec) -> int:
     """What the KV cache may take: as asked, else a quarter of memory divided among the workers."""
     if spec.kv_cache_bytes:
         return spec.kv_cache_bytes
-    return int(psutil.virtual_memory().total // 4 // spec.workers)
+    return memory_limit_bytes() // 4 // spec.workers
 
 
 def _replacement(spec: EngineSpec) -> str:

@@ -3,7 +3,7 @@
 The libraries' own converters allow any white space between JSON's parts, and a small model then writes blanks
 until its context is full. Here at most one space follows a comma or a colon. Properties come in the schema's
 order, and where it neither forbids nor describes others, none are added. What isn't converted here (patterns,
-wide number limits, combinations with siblings) is left to the library: `grammar_of` returns None.
+wide limits of integers) is left to the library: `grammar_of` returns None.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 from typing import Any
 
 from freehold.core import Json
+from freehold.engine.clash import integer_limits
+from freehold.engine.pattern import within_json
 from freehold.engine.schema import NOTES
 
 _PLAIN = r"[\x20-\x21\x23-\x5B\x5D-\x7E\u00A0-\uD7FF\uE000-\uFFFD\U00010000-\U0010FFFF]"
@@ -41,9 +43,9 @@ _WIDEST = 1000
 """Number limits closer together than this become a list of the numbers."""
 _PARTS: dict[str, frozenset[str]] = {
     "string": frozenset(("minLength", "maxLength", "format")),
-    "array": frozenset(("items", "minItems", "maxItems")),
+    "array": frozenset(("items", "prefixItems", "minItems", "maxItems")),
     "object": frozenset(("properties", "required", "additionalProperties")),
-    "integer": frozenset(("minimum", "maximum")),
+    "integer": frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")),
 }
 
 
@@ -60,6 +62,18 @@ def grammar_of(schema: Json) -> str | None:
         return None
     rules = "".join(f"{name} ::= {body}\n" for name, body in writer.rules.items())
     return f"root ::= {root}\n{rules}{_BASE.lstrip().replace('PLAIN', _PLAIN)}"
+
+
+def for_library(schema: Any) -> Any:
+    """A schema that isn't converted here, its patterns such that what they match is JSON as it stands."""
+    if isinstance(schema, list):
+        return [for_library(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: value if key in ("const", "enum") else for_library(value) for key, value in schema.items()}
+    if isinstance(pattern := found.get("pattern"), str):
+        found["pattern"] = within_json(pattern)
+    return found
 
 
 class _Writer:
@@ -84,8 +98,6 @@ class _Writer:
             return "value"
         for keyword, convert in (("$ref", self.ref), ("anyOf", self.any), ("oneOf", self.any), ("allOf", self.all)):
             if keyword in said:
-                if len(said) > 1:
-                    raise _Beyond
                 return convert(said[keyword])
         if "const" in said:
             return _literal(said["const"])
@@ -111,16 +123,14 @@ class _Writer:
         return "(" + " | ".join(self.value(option) for option in options) + ")"
 
     def all(self, parts: list[Any]) -> str:
-        if len(parts) > 1:
-            raise _Beyond
-        return self.value(parts[0])
+        return self.value(parts[0])  # `check_schema` lets no second one through
 
     def typed(self, kind: str | None, said: Json) -> str:
         """One type; keywords of other types in `said` say nothing about it."""
         mine = {key: value for key, value in said.items() if key in _PARTS.get(kind or "", ())}
         others = frozenset[str]().union(*(parts for other, parts in _PARTS.items() if other != kind))
         if said.keys() - mine.keys() - (others if kind != "number" else others - _PARTS["integer"]):
-            raise _Beyond  # a pattern, limits that exclude, limits of fractions
+            raise _Beyond  # a pattern
         match kind:
             case "object":
                 return self.object(mine) if mine else "object"
@@ -158,6 +168,10 @@ class _Writer:
         return f'"{{" {self.rule(first)} "}}"' if first else '"{" "}"'
 
     def array(self, said: Json) -> str:
+        if places := said.get("prefixItems"):
+            if said.get("maxItems") != len(places):
+                raise _Beyond
+            return '"[" ' + " comma ".join(self.value(place) for place in places) + ' "]"'
         item = self.rule(self.value(said.get("items", True)))
         least, most = said.get("minItems", 0), said.get("maxItems")
         if most == 0:
@@ -175,16 +189,14 @@ class _Writer:
 
 
 def _integer(said: Json) -> str:
-    low, high = said.get("minimum"), said.get("maximum")
+    low, high = integer_limits(said)
     if low is None and high is None:
         return "integer"
     if high is None and low in (0, 1):
         return "natural" if low == 0 else "[1-9] [0-9]{0,15}"
     if low is None or high is None or high - low > _WIDEST:
         raise _Beyond
-    numbers = [str(number) for number in range(int(low) + (low > int(low)), int(high) - (high < int(high)) + 1)]
-    if not numbers:
-        raise _Beyond
+    numbers = range(low, high + 1)
     return "(" + " | ".join(f'"{number}"' for number in numbers) + ")"
 
 

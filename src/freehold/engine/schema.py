@@ -2,17 +2,19 @@
 
 The grammar compilers of the libraries take a malformed schema badly: one raises in the middle of a step and
 is lost for every other answer, the other quietly leaves the output free. So what isn't known to be followed
-is refused here by name, and sizes are limited to what compiles in well under a second.
+is refused here by name, and sizes are limited to what compiles in well under a second. `oneOf` is taken for
+`anyOf`: that no second option fits too isn't looked at.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from freehold.core import Json
+from freehold.engine.clash import clash, kinds_of
+from freehold.engine.pattern import pattern_trouble
 from freehold.errors import InvalidRequest
 
 _TYPES = frozenset(("null", "boolean", "integer", "number", "string", "array", "object"))
@@ -40,9 +42,10 @@ _ONE = frozenset(["items", "additionalProperties"])
 _MANY = frozenset(["anyOf", "oneOf", "allOf", "prefixItems"])
 _NAMED = frozenset(["properties", "$defs", "definitions"])
 _OTHER = frozenset(["type", "enum", "const", "required", "pattern", "format", "$ref"])
+_SAYING = (_COUNTS | _NUMBERS | _ONE | _MANY | _NAMED | _OTHER) - {"$defs", "definitions"}
 _KNOWN = NOTES | _COUNTS | _NUMBERS | _ONE | _MANY | _NAMED | _OTHER
 _FORMATS = frozenset(["date", "time", "date-time", "uuid"])
-_PAIRS = (("minLength", "maxLength"), ("minItems", "maxItems"), ("minimum", "maximum"))
+_PAIRS = (("minLength", "maxLength"), ("minItems", "maxItems"))
 _DEEPEST = 32
 _MOST_NODES = 2_000
 _MOST_CHOICES = 1_000
@@ -52,9 +55,6 @@ _LONGEST_TEXT = 128
 _MOST_OPTIONAL = 100
 """Properties that may be left out, in one object: the same."""
 _LARGEST_CHARS = 100_000
-_LONGEST_PATTERN = 500
-_HARD_PATTERN = re.compile(r"\(\?(?!:)|\\[bBAZzkpPgGKQE1-9]|[*+?}][+]")
-"""Look-around, named groups, word boundaries, back references, possessive repeats: the compilers don't do these."""
 
 
 def check_schema(schema: Json) -> None:
@@ -62,7 +62,11 @@ def check_schema(schema: Json) -> None:
     if not isinstance(schema, dict):
         raise _refuse("it isn't an object", "#")
     _Checker(schema).run()
-    if (size := len(json.dumps(schema))) > _LARGEST_CHARS:
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+    except ValueError as error:
+        raise _refuse("it has a number that isn't finite", "#") from error
+    if size > _LARGEST_CHARS:
         raise _refuse(f"it has {size} characters, over {_LARGEST_CHARS}", "#")
 
 
@@ -78,6 +82,8 @@ class _Checker:
         self.nodes = 0
         self.ending: set[str] = set()
         """References whose values are known to end."""
+        self.direct: set[str] = set()
+        """References known not to lead to themselves before a value begins."""
 
     def run(self) -> None:
         self.node(self.root, "#", 0)
@@ -98,6 +104,10 @@ class _Checker:
         for low, high in _PAIRS:
             if schema.get(low, 0) > schema.get(high, float("inf")):
                 raise _refuse(f"{low} is larger than {high}", path)
+        said = frozenset(keyword for keyword in schema if keyword in _SAYING)
+        if why := clash(schema, said, lambda ref: self.resolve(ref, path)):
+            raise _refuse(why, path)
+        self.begins(schema, path, frozenset())
         for child, where in _children(schema, path):
             self.node(child, where, depth + 1)
 
@@ -115,9 +125,10 @@ class _Checker:
                 if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
                     raise _refuse("it must list names", path)
             case "pattern":
-                _check_pattern(value, path)
+                if why := pattern_trouble(value):
+                    raise _refuse(why, path)
             case "format":
-                if value not in _FORMATS and schema.get("type") == "string":
+                if value not in _FORMATS and "string" in kinds_of(schema):
                     raise _refuse(f"{value!r} isn't among {', '.join(sorted(_FORMATS))}", path)
             case "$ref":
                 self.resolve(value, path)
@@ -126,7 +137,7 @@ class _Checker:
                 if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
                     raise _refuse(f"it must be a whole number up to {most}", path)
             case _ if keyword in _NUMBERS:
-                if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e15:
+                if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= 1e15:
                     raise _refuse("it must be a number up to 1e15", path)
             case _ if keyword in _NAMED:
                 if not isinstance(value, dict):
@@ -165,6 +176,21 @@ class _Checker:
         for part in schema.get("allOf", []):
             self.ends(part, path, through)
 
+    def begins(self, schema: Any, path: str, through: frozenset[str]) -> None:
+        """A `$ref` must not lead back to itself by way of `anyOf` and its like alone: nothing is written on the way."""
+        if not isinstance(schema, dict):
+            return
+        if (ref := schema.get("$ref")) is not None:
+            if ref in through:
+                raise _refuse(f"{ref!r} may stand for itself", path)
+            if ref not in self.direct:
+                self.begins(self.resolve(ref, path), path, through | {ref})
+                self.direct.add(ref)
+        for keyword in ("anyOf", "oneOf", "allOf"):
+            options = schema.get(keyword)
+            for part in options if isinstance(options, list) else []:
+                self.begins(part, path, through)
+
 
 def _children(schema: Json, path: str) -> Iterator[tuple[Any, str]]:
     for keyword, value in schema.items():
@@ -174,16 +200,3 @@ def _children(schema: Json, path: str) -> Iterator[tuple[Any, str]]:
             yield from ((child, f"{path}/{keyword}/{name}") for name, child in value.items())
         elif keyword == "items" or (keyword == "additionalProperties" and value is not False):
             yield value, f"{path}/{keyword}"
-
-
-def _check_pattern(pattern: Any, path: str) -> None:
-    if not isinstance(pattern, str) or len(pattern) > _LONGEST_PATTERN:
-        raise _refuse(f"it must be a text of up to {_LONGEST_PATTERN} characters", path)
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise _refuse(f"the pattern doesn't parse, {error}", path) from error
-    if _HARD_PATTERN.search(pattern):
-        raise _refuse("the pattern uses look-around, back references or word boundaries", path)
-    if any(int(count) > _LARGEST_COUNT for count in re.findall(r"\d+", pattern) if len(count) < 12):
-        raise _refuse(f"the pattern repeats more than {_LARGEST_COUNT} times", path)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import time
+from contextlib import suppress
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -27,6 +29,7 @@ CONVERTER = 1
 """Part of the cache's key: raise it whenever the output changes."""
 FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7, "bf16": 32}
 """`general.file_type` of each quantization."""
+_ABANDONED_S = 3600.0
 SMALL_FILES = (
     "config.json",
     "generation_config.json",
@@ -61,12 +64,27 @@ def prepared(source: Source, cache_dir: Path, quantization: str = "q8_0", report
         with one_at_a_time(path.with_suffix(".lock")):
             if path.is_file():  # another worker was quicker
                 return path, True
+            _sweep(path)
             convert(folder, path, source.name, quantization, report)
     except OSError as error:
         raise ModelError(
             f"Can't write {path}.", f"{error.strerror}.", "Make room there, or set FREEHOLD_HOME to another disk."
         ) from error
     return path, False
+
+
+def _sweep(path: Path) -> None:
+    """Remove drafts that killed conversions left behind: this file's, and old ones of others. The lock is held."""
+    import psutil  # only who converts pays for it
+
+    for draft in path.parent.glob(".*.gguf.*.part"):
+        name, _, number = draft.name[1:].removesuffix(".part").rpartition(".")
+        if not number.isdigit() or psutil.pid_exists(int(number)):
+            continue
+        # A process of another container isn't seen from here, so a draft of another file must be old as well.
+        with suppress(OSError):
+            if name == path.name or time.time() - draft.stat().st_mtime > _ABANDONED_S:
+                draft.unlink()
 
 
 def convert(folder: Path, path: Path, name: str, quantization: str, report: Report = silent) -> None:

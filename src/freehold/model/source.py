@@ -67,11 +67,16 @@ def _find(model: str, revision: str, home: Path, engine: str, report: Report) ->
     path = Path(model).expanduser()
     if model and path.exists():
         return from_path(path.absolute())
-    if match := HUB_ID.fullmatch(model):
+    if (match := HUB_ID.fullmatch(model)) and not _means_file(model):
         from freehold.model.hub import download  # pulls in an HTTP library: only who downloads pays for it
 
         return download(match["repo"], file=match["file"] or "", revision=revision, home=home, report=report)
     raise _not_found(model, path)
+
+
+def _means_file(model: str) -> bool:
+    """`folder/name.gguf` is a file here, mistyped; on the hub it would be `org/name:file.gguf`."""
+    return ":" not in model and model.lower().endswith(".gguf")
 
 
 def from_path(path: Path, *, label: str = "", name: str = "", revision: str = "") -> Source:
@@ -137,13 +142,18 @@ def _remote(model: str) -> Source:
 
 def _not_found(model: str, path: Path) -> ModelError:
     parent = path.parent
-    if model and not HUB_ID.fullmatch(model) and parent.is_dir():
+    if model and (_means_file(model) or not HUB_ID.fullmatch(model)) and parent.is_dir():
         import difflib
 
         names = [entry.name for entry in parent.iterdir()]
         if close := difflib.get_close_matches(path.name, names, n=1):
             return ModelError(f"There is no {path}.", f"But there is {parent / close[0]}.", "Did you mean that?")
     what = "It is neither a file or folder here nor a hub id."
+    if _means_file(model):
+        there = f"{parent} has no {path.name}" if parent.is_dir() else f"There is no folder {parent}"
+        return ModelError(
+            f"There is no file {model}.", f"{there}.", "Check the path; from the hub: org/name:FILE.gguf."
+        )
     return ModelError(f"There is no model {model!r}.", what, FORMS)
 
 

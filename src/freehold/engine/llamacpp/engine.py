@@ -29,12 +29,14 @@ from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf
 from freehold.engine.llamacpp.reply import Reply, completion_body
 from freehold.engine.llamacpp.server import Server
+from freehold.engine.remarks import context_of, cut_by_memory, remark
 from freehold.errors import EngineFailed, InvalidRequest, ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared
 from freehold.model.gguf_read import GgufInfo, describe
 
 MOST_TOP_LOGPROBS = 20
+_LEAST_CONTEXT = 32
 
 
 class LlamaCppEngine:
@@ -65,7 +67,7 @@ class LlamaCppEngine:
             next = "Use --engine openvino for OpenVINO IR."
             raise ModelError(f"llama.cpp can't run {spec.source.label}.", "It reads GGUF files.", next)
         with timed("convert" if spec.source.kind == "safetensors" else "map", f"{spec.source.kind} as GGUF"):
-            self._gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization)
+            self._gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remark)
             info = describe(self._gguf)
             self._facts = of_gguf(info, spec)
         batch, context = _sizes(spec, info)
@@ -214,8 +216,23 @@ class LlamaCppEngine:
 
 
 def _sizes(spec: EngineSpec, info: GgufInfo) -> tuple[int, int]:
-    """(slots, context of each): every slot has its own part of the KV cache, cut where memory doesn't hold all."""
-    batch = spec.max_batch or 32
-    wanted = min(spec.context_tokens or info.context_tokens, info.context_tokens)
-    affordable = kv_budget_bytes(spec) // max(1, info.kv_bytes_per_token * batch)
-    return batch, max(32, min(wanted, affordable))
+    """(slots, context of each): every slot has its own part of the KV cache.
+
+    Where memory doesn't hold all, a context that was asked for stays and slots go; else the context is cut.
+    Raises `ModelError` where not even one asked context fits.
+    """
+    batch, wanted = spec.max_batch or 32, context_of(spec, info.context_tokens)
+    held = kv_budget_bytes(spec) // max(1, info.kv_bytes_per_token)
+    if not spec.context_tokens:
+        context = max(_LEAST_CONTEXT, min(wanted, held // batch))
+        cut_by_memory("context", wanted, context)
+        return batch, context
+    if held < wanted:
+        needed = f"It takes {wanted * info.kv_bytes_per_token / 1e6:,.0f} MB for keys and values"
+        raise ModelError(
+            f"A context of {wanted:,} tokens doesn't fit memory.", f"{needed}; there is room for {held:,} tokens.",
+            "Ask for a smaller --context, or give more with --set engine.kv_cache_mb.",
+        )  # fmt: skip
+    slots = min(batch, held // wanted)
+    cut_by_memory("batch", batch, slots)
+    return slots, wanted

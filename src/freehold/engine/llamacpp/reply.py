@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import Chunk, Failure, FinishReason, Json, Request, TokenLogprob
-from freehold.engine.grammar import grammar_of
+from freehold.engine.grammar import for_library, grammar_of
 from freehold.engine.text import Draft
 from freehold.errors import EngineFailed, InvalidRequest, PromptTooLong
 
@@ -40,7 +40,7 @@ def completion_body(request: Request, choice: int, ids: list[int], max_tokens: i
         body["logit_bias"] = [[id, bias] for id, bias in sampling.logit_bias.items()]
     if request.json_schema is not None:
         grammar = grammar_of(request.json_schema)
-        body |= {"grammar": grammar} if grammar else {"json_schema": request.json_schema}
+        body |= {"grammar": grammar} if grammar else {"json_schema": for_library(request.json_schema)}
     return body
 
 

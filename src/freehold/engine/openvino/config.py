@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from freehold.core import Request
-from freehold.engine.grammar import grammar_of
+from freehold.engine.grammar import for_library, grammar_of
 
 if TYPE_CHECKING:
     from openvino_genai import GenerationConfig
@@ -46,6 +46,6 @@ def generation_config(
         config.structured_output_config = (
             StructuredOutputConfig(grammar=grammar)
             if grammar
-            else StructuredOutputConfig(json_schema=json.dumps(request.json_schema))
+            else StructuredOutputConfig(json_schema=json.dumps(for_library(request.json_schema)))
         )
     return config

@@ -27,7 +27,8 @@ from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
 from freehold.engine.openvino.answer import Answer
 from freehold.engine.openvino.config import generation_config
 from freehold.engine.openvino.model import BATCHED_TOKENS, BLOCK_TOKENS, OpenModel, open_model
-from freehold.errors import EngineFailed, InvalidRequest
+from freehold.engine.openvino.said import LIBRARY_ERRORS, said
+from freehold.errors import EngineFailed, InvalidRequest, ModelError
 
 log = logging.getLogger(__name__)
 _MOST_REBUILDS = 3
@@ -60,7 +61,13 @@ class OpenVinoEngine:
         begun = time.monotonic()
         self._model = model = open_model(self.spec, timed)
         with timed("warmup", "two tokens"):
-            self._warm_up(model)
+            try:
+                self._warm_up(model)
+            except LIBRARY_ERRORS as error:
+                why = f"OpenVINO says: {said(error)}."
+                raise ModelError(
+                    f"OpenVINO can't run {self.spec.source.label}.", why, "Try --engine llamacpp."
+                ) from error
         facts = model.facts
         kv_bytes = model.pipeline.get_metrics().cache_size_in_bytes
         log.debug("openvino loaded in %.2f s", time.monotonic() - begun)
@@ -157,7 +164,7 @@ class OpenVinoEngine:
         running = len(self._running)
         try:
             model.pipeline.step()
-        except (RuntimeError, ValueError) as error:
+        except LIBRARY_ERRORS as error:
             return Step(chunks + self._recover(model, error), None, running)
         self._stale = False
         self._rebuilds = 0
@@ -213,7 +220,7 @@ class OpenVinoEngine:
         """After a step that raised, the pipeline can't go on: fail what ran, build it anew, keep what waits."""
         self._rebuilds += 1
         failure: Failure = EngineFailed(
-            "The engine failed while answering.", f"OpenVINO says: {str(error).strip().splitlines()[-1]}", "Try again."
+            "The engine failed while answering.", f"OpenVINO says: {said(error)}.", "Try again."
         ).failure()
         log.error("openvino step failed: %s", error)
         chunks = [answer.draft.end("error", failure) for answer in self._running.values()]

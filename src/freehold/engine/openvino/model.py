@@ -23,19 +23,20 @@ from typing import TYPE_CHECKING
 
 from freehold.engine.base import EngineSpec, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf, of_ir
+from freehold.engine.openvino.fit import why_not
+from freehold.engine.openvino.said import LIBRARY_ERRORS, said
+from freehold.engine.remarks import context_of, cut_by_memory, remark
 from freehold.errors import ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared
 from freehold.model.encoder import Encoder
-from freehold.model.gguf_parse import read_directory
-from freehold.model.gguf_read import GgufInfo, describe
+from freehold.model.gguf_read import describe
+from freehold.model.lock import one_at_a_time
 from freehold.model.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from openvino_genai import ContinuousBatchingPipeline, Tokenizer
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-WEIGHTS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K")
 BLOCK_TOKENS = 32
 """Of the CPU plugin's KV cache."""
 BATCHED_TOKENS = 256
@@ -77,7 +78,7 @@ def open_model(spec: EngineSpec, timed: Timer) -> OpenModel:
             tokenizer = _tokenizer(folder)
         return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
     with timed("convert", f"{spec.source.kind} to GGUF") if spec.source.kind == "safetensors" else timed("map", "GGUF"):
-        gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization)
+        gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remark)
     with timed("map", "metadata and vocabulary"):
         info = describe(gguf)
         if why := why_not(info):
@@ -91,19 +92,6 @@ def open_model(spec: EngineSpec, timed: Timer) -> OpenModel:
     with timed("map", "OpenVINO IR"):
         tokenizer = _tokenizer(folder)
     return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
-
-
-def why_not(info: GgufInfo) -> str:
-    """Why OpenVINO's reader would fail on this GGUF, or misread it without saying so; empty if it is fine."""
-    if info.architecture not in ARCHITECTURES:
-        return f"Its GGUF reader knows {', '.join(ARCHITECTURES)}, not {info.architecture}."
-    _, tensors, _ = read_directory(info.path)
-    if kinds := {tensor.type for tensor in tensors} - set(WEIGHTS):
-        return f"Its GGUF reader doesn't know weights of type {', '.join(sorted(kinds))}."
-    scaled = info.scalars.get(f"{info.architecture}.rope.scaling.type", "none") != "none"
-    if scaled or any(tensor.name == "rope_freqs.weight" for tensor in tensors):
-        return "Its GGUF reader ignores the scaled rotary positions that this model has."
-    return ""
 
 
 def is_whole(folder: Path) -> bool:
@@ -126,7 +114,7 @@ def _compiled(
 ) -> OpenModel:
     """Sizes the KV cache and compiles."""
     batch = spec.max_batch or 32
-    wanted = min(spec.context_tokens or facts.context_tokens, facts.context_tokens)
+    wanted = context_of(spec, facts.context_tokens)
     block_bytes = BLOCK_TOKENS * facts.layers * facts.kv_heads * (facts.key_dim + facts.value_dim + 24)
     each = -(-wanted // BLOCK_TOKENS) + 1
     blocks = max(2, min(batch * each, kv_budget_bytes(spec) // block_bytes))
@@ -134,6 +122,7 @@ def _compiled(
     with timed("compile", f"for {threads} threads"):
         pipeline = _pipeline(folder, tokenizer, blocks, threads)
     context = min(wanted, (blocks - 1) * BLOCK_TOKENS)
+    cut_by_memory("context", wanted, context)
     return OpenModel(facts, vocabulary, encoder, folder, tokenizer, pipeline, context, batch, blocks, threads)
 
 
@@ -148,7 +137,7 @@ def _pipeline(folder: Path, tokenizer: Tokenizer, kv_blocks: int, threads: int) 
     properties = {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": threads >= cores()}
     try:
         return ContinuousBatchingPipeline(folder, tokenizer, scheduler, "CPU", **properties)
-    except RuntimeError as error:
+    except LIBRARY_ERRORS as error:
         raise _cannot("compile", folder, error) from error
 
 
@@ -157,7 +146,7 @@ def _tokenizer(folder: Path) -> Tokenizer:
 
     try:
         return Tokenizer(folder)
-    except RuntimeError as error:
+    except LIBRARY_ERRORS as error:
         raise _cannot("read the tokenizer of", folder, error) from error
 
 
@@ -168,17 +157,19 @@ def _cache_folder(gguf: Path, spec: EngineSpec) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write the IR of `gguf` to `folder`, whole or not at all. Raises `ModelError`."""
+    """Write the IR of `gguf` to `folder`, whole or not at all, unless another process did. Raises `ModelError`."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
-        with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
-            work = Path(made) / "ir"
-            work.mkdir()
-            _save_ir(gguf, work)
-            (work / _MANIFEST).write_text(json.dumps(_fingerprints(work)), encoding="utf-8")
-            shutil.rmtree(folder, ignore_errors=True)
-            if not is_whole(folder):  # else another worker was quicker
+        with one_at_a_time(folder.with_name(f"{folder.name}.lock")):
+            if is_whole(folder):  # another worker was quicker
+                return
+            _sweep(folder.parent)
+            with tempfile.TemporaryDirectory(prefix="making-", dir=folder.parent) as made:
+                work = Path(made) / "ir"
+                work.mkdir()
+                _save_ir(gguf, work)
+                (work / _MANIFEST).write_text(json.dumps(_fingerprints(work)), encoding="utf-8")
+                shutil.rmtree(folder, ignore_errors=True)
                 os.rename(work, folder)
     except OSError as error:
         if not is_whole(folder):
@@ -204,7 +195,7 @@ def _save_ir(gguf: Path, work: Path) -> None:
         scheduler = SchedulerConfig()
         scheduler.num_kv_blocks = 1
         ContinuousBatchingPipeline(link, tokenizer, scheduler, "CPU", enable_save_ov_model=True)
-    except RuntimeError as error:
+    except LIBRARY_ERRORS as error:
         raise _cannot("convert", gguf, error) from error
     link.unlink()
 
@@ -227,8 +218,5 @@ def _fingerprints(folder: Path) -> Mapping[str, list[int]]:
     return found
 
 
-def _cannot(what: str, path: Path, error: RuntimeError) -> ModelError:
-    """The library's own words, without the path of its build machine."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines else "it doesn't say why"
-    return ModelError(f"OpenVINO can't {what} {path}.", f"It says: {said}.", "Try --engine llamacpp.")
+def _cannot(what: str, path: Path, error: Exception) -> ModelError:
+    return ModelError(f"OpenVINO can't {what} {path}.", f"It says: {said(error)}.", "Try --engine llamacpp.")

@@ -18,6 +18,7 @@ from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, ModelCard, Request
 from freehold.engine import asked
 from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
+from freehold.engine.remarks import context_of
 from freehold.engine.sim import words
 from freehold.engine.sim.answer import NEVER, Answer
 from freehold.engine.sim.faults import FAIL_AFTER_TOKENS, parse_faults, strike
@@ -61,7 +62,7 @@ class SimEngine:
             name=spec.name,
             engine="sim",
             source=f"simulated: {profile.model} on {profile.machine}",
-            context_tokens=min(spec.context_tokens or profile.context_tokens, profile.context_tokens),
+            context_tokens=context_of(spec, profile.context_tokens),
             max_batch=spec.max_batch or profile.sweet_batch,
             weight_bytes=profile.weight_bytes,
             parameters=profile.parameters,
