@@ -28,10 +28,12 @@ def measure(home: Path, seconds: float, console: Console) -> list[Claim]:
     direct = engine_alone(arrivals)
     served = Served(home, "sim:instant")
     try:
-        lean.run(served.port, [stream(served.model, i, i / 50) for i in range(50)])
+        player = lean.Player(served.port)
+        player.play([stream(served.model, i, i / 50) for i in range(50)])
         streams = [stream(served.model, i, at_s) for i, at_s in enumerate(arrivals)]
         start = time.perf_counter()
-        lean.run(served.port, streams)
+        player.play(streams)
+        player.close()
         assert all(s.tokens == TOKENS for s in streams), "an answer is not whole: its time would say nothing"
     finally:
         served.close()

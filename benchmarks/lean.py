@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import cast
 
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 _USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 
 
@@ -52,52 +53,69 @@ def completion(model: str, prompt: list[int] | str, max_tokens: int, **more: obj
     return json.dumps(asked | more).encode()
 
 
-def run(port: int, streams: list[Stream], host: str = "127.0.0.1", limit_s: float = 300.0) -> float:
-    """Play all streams, each from its `at_s`; returns the wall seconds. Raises on a reply that isn't 200."""
-    poller = selectors.DefaultSelector()
-    waiting = sorted(streams, key=lambda s: s.at_s, reverse=True)
-    start = time.perf_counter()
-    open_streams = 0
-    while waiting or open_streams:
-        now = time.perf_counter() - start
-        if now > limit_s:
-            raise TimeoutError(f"{open_streams} streams still open after {limit_s} s")
-        while waiting and waiting[-1].at_s <= now:
-            _send(poller, host, port, waiting.pop())
-            open_streams += 1
-        pause = max(0.0, min(1.0, waiting[-1].at_s - now)) if waiting else 1.0
-        for key, _ in poller.select(pause):
-            open_streams -= _receive(poller, cast(socket.socket, key.fileobj), key.data)
-    poller.close()
-    return time.perf_counter() - start
+class Player:
+    """Plays streams against one server. Connections are kept and used again, as OpenAI's own client does."""
 
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._address = (host, port)
+        self._idle: list[socket.socket] = []
+        self._poller = selectors.DefaultSelector()
 
-def _send(poller: selectors.BaseSelector, host: str, port: int, stream: Stream) -> None:
-    head = f"POST {stream.path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-    head += f"Connection: close\r\nContent-Length: {len(stream.body)}\r\n\r\n"
-    stream.sent_s = time.perf_counter()
-    connection = socket.create_connection((host, port), timeout=30)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.sendall(head.encode() + stream.body)
-    connection.setblocking(False)
-    poller.register(connection, selectors.EVENT_READ, stream)
+    def play(self, streams: list[Stream], limit_s: float = 300.0) -> float:
+        """All streams, each from its `at_s`; returns the wall seconds. Raises on a reply that isn't 200."""
+        waiting = sorted(streams, key=lambda s: s.at_s, reverse=True)
+        start = time.perf_counter()
+        running = 0
+        while waiting or running:
+            now = time.perf_counter() - start
+            if now > limit_s:
+                raise TimeoutError(f"{running} streams still open after {limit_s} s")
+            while waiting and waiting[-1].at_s <= now:
+                self._send(waiting.pop())
+                running += 1
+            pause = max(0.0, min(1.0, waiting[-1].at_s - now)) if waiting else 1.0
+            for key, _ in self._poller.select(pause):
+                running -= self._receive(cast(socket.socket, key.fileobj), key.data)
+        return time.perf_counter() - start
 
+    def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._poller.close()
 
-def _receive(poller: selectors.BaseSelector, connection: socket.socket, stream: Stream) -> int:
-    """Take what has come; 1 when the stream has ended."""
-    data = connection.recv(1 << 16)
-    now = time.perf_counter()
-    if data:
+    def _send(self, stream: Stream) -> None:
+        host, port = self._address
+        head = f"POST {stream.path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(stream.body)}\r\n\r\n"
+        stream.sent_s = time.perf_counter()
+        connection = self._idle.pop() if self._idle else self._connect()
+        connection.sendall(head.encode() + stream.body)
+        self._poller.register(connection, selectors.EVENT_READ, stream)
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(self._address, timeout=30)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _receive(self, connection: socket.socket, stream: Stream) -> int:
+        """Take what has come; 1 when the stream has ended."""
+        data = connection.recv(1 << 16)
+        now = time.perf_counter()
         if not stream.first_s:
             stream.seen += data
             if b"data:" in stream.seen:
                 stream.first_s = now
                 stream.status = int(stream.seen.split(b" ", 2)[1])
         stream.tail = (stream.tail + data)[-2048:]
-        return 0
-    poller.unregister(connection)
-    connection.close()
-    stream.end_s = now
-    if stream.status != 200:
-        raise RuntimeError(f"the server answered: {bytes(stream.seen or stream.tail)[:500]!r}")
-    return 1
+        if data and not stream.tail.endswith(LAST_CHUNK):
+            return 0
+        self._poller.unregister(connection)
+        stream.end_s = now
+        if stream.status != 200:
+            connection.close()
+            raise RuntimeError(f"the server answered: {bytes(stream.seen or stream.tail)[:500]!r}")
+        if data:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return 1

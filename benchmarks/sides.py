@@ -88,7 +88,9 @@ class Http:
     def run(self, prompts: list[list[int]], tokens: int) -> Outcome:
         streams = [lean.Stream(lean.completion(self.model, prompt, tokens)) for prompt in prompts]
         start = time.perf_counter()
-        wall_s = lean.run(self.port, streams)
+        player = lean.Player(self.port)
+        wall_s = player.play(streams)
+        player.close()
         first_s = min(s.first_s for s in streams) - start
         return Outcome(wall_s, sum(s.tokens for s in streams), first_s).whole(len(prompts), tokens)
 

@@ -6,6 +6,7 @@ Both are real: raw asyncio on a free port of 127.0.0.1, in a thread of their own
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -127,13 +128,21 @@ class Server:
         try:
             nth = sum(one.method == "POST" for one in self.calls) - 1
             await self.scripts[min(nth, len(self.scripts) - 1)](call)
+        except ConnectionError:  # a write noticed it before the watch did
+            self._hung_up(call)
+            raise
         finally:
             watch.cancel()
 
     async def _watch(self, reader: asyncio.StreamReader, call: Call) -> None:
-        await reader.read()
-        self.hang_ups += 1
-        call.hung_up.set()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        self._hung_up(call)
+
+    def _hung_up(self, call: Call) -> None:
+        if not call.hung_up.is_set():
+            self.hang_ups += 1
+            call.hung_up.set()
 
 
 class SimServer(Server):

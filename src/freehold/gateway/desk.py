@@ -74,7 +74,7 @@ class Desk:
             raise Unavailable(
                 "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
             )
-        if requests > self.server.max_queue:
+        if requests > max(1, self.server.max_queue):
             raise InvalidRequest(
                 f"{requests} prompts at once are too many.",
                 f"At most {self.server.max_queue} requests may wait (server.max_queue).",
