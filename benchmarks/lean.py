@@ -59,7 +59,7 @@ class Player:
     def __init__(self, port: int, host: str = "127.0.0.1") -> None:
         self._address = (host, port)
         self._idle: list[socket.socket] = []
-        self._poller = selectors.DefaultSelector()
+        self._poller = selectors.SelectSelector()  # epoll rounds its time up to whole milliseconds: sends would be late
 
     def play(self, streams: list[Stream], limit_s: float = 300.0) -> float:
         """All streams, each from its `at_s`; returns the wall seconds. Raises on a reply that isn't 200."""

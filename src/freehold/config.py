@@ -58,7 +58,9 @@ class EngineConfig:
     workers: int = setting(1, "Worker processes, each with its own copy of the model.")
     threads: int = setting(0, "Threads of each worker; 0 divides the cores among the workers.")
     context_tokens: int = setting(0, "Context length; 0 takes the model's, as far as the KV cache holds it.")
-    max_batch: int = setting(0, "Most sequences at once in a worker; 0 takes that of engine.profile, else 32.")
+    max_batch: int = setting(
+        0, "Most sequences at once in a worker; 0 takes that of engine.profile or of a fitting profile, else 32."
+    )
     kv_cache_mb: int = setting(0, "KV cache of each worker; 0 sizes it for max_batch, within a quarter of memory.")
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
     remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")

@@ -84,7 +84,8 @@ class Request(Record, frozen=True):
 
 # ---- what comes back -----------------------------------------------------------------------------
 
-FinishReason = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "content_filter", "cancelled", "error"]
+"""`content_filter` comes from a remote only: it held back the rest."""
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -183,8 +184,11 @@ class ModelCard(Record, frozen=True):
     source: str
     """Where the weights came from, in words a person understands."""
     context_tokens: int
+    """0: not known (a remote that doesn't say)."""
     max_batch: int
     """Sequences the engine runs at once."""
+    max_batch_from: str = ""
+    """Where that came from, in words; empty: the engine's own."""
     quantization: str = ""
     weight_bytes: int = 0
     parameters: int = 0
@@ -226,3 +230,21 @@ class WorkerStatus(Record, frozen=True):
     last_error: str = ""
     steps: int = 0
     tokens: int = 0
+    kv_usage: float | None = None
+    """Share of the KV cache in use, 0 to 1; None where the engine hides it, or before it is ready."""
+
+
+class StepRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One step of an engine, as its worker remembers it. None where the engine's library hides the figure."""
+
+    prefill_tokens: int | None
+    """Prompt tokens read."""
+    running: int
+    """Sequences that took part."""
+    context_tokens: int | None
+    """Sum of their context lengths."""
+    tokens: int
+    """Tokens given out."""
+    step_ms: float
+    gap_ms: float | None
+    """Since the step before; None after a pause without work."""

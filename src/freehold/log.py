@@ -27,6 +27,7 @@ HIDDEN = frozenset({
 
 _logger = logging.getLogger("freehold")
 _process: dict[str, object] = {}
+_at_terminal = False
 _NO_FIELDS: Mapping[str, object] = MappingProxyType({})
 _context: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=_NO_FIELDS)
 
@@ -35,8 +36,10 @@ def setup(level: Level = "info", format: Format = "auto", stream: TextIO | None 
     """Send everything to `stream` (standard error). `ids` are on every line of this process."""
     stream = stream or sys.stderr
     human = format == "human" or (format == "auto" and stream.isatty())
+    global _at_terminal
+    _at_terminal = human and stream.isatty()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(HumanFormatter() if human else JsonFormatter())
+    handler.setFormatter(HumanFormatter(over=_at_terminal) if human else JsonFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
@@ -44,6 +47,11 @@ def setup(level: Level = "info", format: Format = "auto", stream: TextIO | None 
     logging.captureWarnings(True)
     _process.clear()
     _process.update(ids)
+
+
+def at_terminal() -> bool:
+    """Whether a person at a terminal reads the lines: what the command itself says there is not logged as well."""
+    return _at_terminal
 
 
 def event(name: str, *, level: Level = "info", error: BaseException | None = None, **fields: object) -> None:
@@ -78,13 +86,18 @@ class JsonFormatter(logging.Formatter):
 class HumanFormatter(logging.Formatter):
     """`12:00:00.123 info    worker.ready  worker=worker-1 seconds=1.2`, with a traceback indented below it."""
 
+    def __init__(self, *, over: bool = False) -> None:
+        """`over`: the line takes the place of a progress bar, which is drawn again below it."""
+        super().__init__()
+        self._over = over
+
     def format(self, record: logging.LogRecord) -> str:
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         words = " ".join(f"{name}={_plain(value)}" for name, value in _fields(record).items())
         line = f"{clock}.{record.msecs:03.0f} {record.levelname.lower():7} {_name(record)}  {words}".rstrip()
         if record.exc_info:
             line += "\n" + "\n".join("    " + part for part in self.formatException(record.exc_info).splitlines())
-        return line
+        return f"\r\x1b[2K{line}" if self._over else line
 
 
 def _name(record: logging.LogRecord) -> str:

@@ -2,7 +2,7 @@
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
-work lies in the ledger, `Cancel`, and `Drain`. The supervisor dials the same socket and sends `Fleet`.
+work lies in the ledger, `Cancel`, `Drain`, and `AskSteps`. The supervisor dials the same socket and sends `Fleet`.
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import msgspec
 
-from freehold.core import Chunk, ModelCard, WorkerStatus
+from freehold.core import Chunk, ModelCard, StepRecord, WorkerStatus
 
 MAX_FRAME_BYTES = 64 << 20
 
@@ -59,13 +59,27 @@ class Drain(Frame, tag="drain"):
     """Finish what runs, claim nothing more, leave. Workers obey it; nobody sends it yet: here SIGTERM does the same."""
 
 
+class AskSteps(Frame, tag="ask_steps"):
+    """The gateway asks a worker for its newest steps, at most `last`. `number` comes back with the answer."""
+
+    number: int
+    last: int
+
+
+class Steps(Frame, tag="steps"):
+    """A worker's answer to `AskSteps`, oldest step first."""
+
+    number: int
+    steps: list[StepRecord]
+
+
 class Fleet(Frame, tag="fleet"):
     """The supervisor's view of all its workers, dead and restarting ones included."""
 
     workers: list[WorkerStatus]
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | Fleet
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | AskSteps | Steps | Fleet
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -39,6 +39,17 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "far apart": {"type": "integer", "minimum": -50_000, "maximum": 70_000},
     "between": {"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 6},
     "above": {"type": "integer", "exclusiveMinimum": 12},
+    "half": {"type": "integer", "exclusiveMinimum": 0.5, "exclusiveMaximum": 2.5},
+    "large": {"type": "integer", "minimum": 999_999_999_990, "maximum": 1_000_000_000_010},
+    "beside a pattern": {
+        "type": "object",
+        "properties": {
+            "age": {"type": "integer", "minimum": 17.5, "maximum": 120},
+            "b": {"type": "string", "pattern": "^a{2}$"},
+        },
+        "required": ["age", "b"],
+        "additionalProperties": False,
+    },
     "place by place": {"type": "array", "prefixItems": [{"const": 1}, {"enum": ["a"]}], "minItems": 2, "maxItems": 2},
     "length": {"type": "string", "minLength": 3, "maxLength": 5},
     "number": {"type": "number"},

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import json
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -68,10 +68,14 @@ Script = Callable[[Call], Awaitable[None]]
 
 
 class Server:
-    """Answers `GET /v1/models` with `models`, and the nth POST with the nth script, the last one repeated."""
+    """Answers `GET /v1/models` with `models`, of each `about` too, and the nth POST with the nth script, the last one
+    repeated."""
 
-    def __init__(self, *scripts: Script, models: list[str] | None = None) -> None:
+    def __init__(
+        self, *scripts: Script, models: list[str] | None = None, about: Mapping[str, Any] | None = None
+    ) -> None:
         self.scripts = scripts
+        self.about = about or {}
         self.models = ["there"] if models is None else models
         self.calls: list[Call] = []
         self.hang_ups = 0
@@ -122,7 +126,7 @@ class Server:
         call = Call(head, await reader.readexactly(size), writer)
         self.calls.append(call)
         if call.method == "GET":
-            await call.reply(200, {"object": "list", "data": [{"id": name} for name in self.models]})
+            await call.reply(200, {"object": "list", "data": [{"id": name, **self.about} for name in self.models]})
             return
         watch = asyncio.create_task(self._watch(reader, call))
         try:

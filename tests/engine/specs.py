@@ -25,8 +25,8 @@ def timed(phase: str, detail: str) -> AbstractContextManager[None]:
 
 
 def spec(engine: Any, source: Source, cache: Path, **fields: Any) -> EngineSpec:
-    fields = {"context_tokens": CONTEXT_TOKENS, "max_batch": MAX_BATCH, **fields}
-    return EngineSpec(engine=engine, source=source, name="m", cache_dir=str(cache), **fields)
+    fields = {"context_tokens": CONTEXT_TOKENS, "max_batch": MAX_BATCH, "name": "m", **fields}
+    return EngineSpec(engine=engine, source=source, cache_dir=str(cache), **fields)
 
 
 def sim_spec(profile: str = "starter-openvino-2core", **fields: Any) -> EngineSpec:

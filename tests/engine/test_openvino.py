@@ -230,6 +230,22 @@ def test_large_and_odd_schemas_are_followed(drive: Drive, schema: dict[str, Any]
         jsonschema.validate(json.loads(answer.text), schema or {"type": "object"})
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"enum": [1, 12, 123, 1234, 12345, 22, 223, 2234, 13, 134, 1345]},
+        {"anyOf": [{"const": text} for text in ("a", "ab", "abba", "bab", "babb", "b")]},
+        {"type": "integer", "minimum": 12, "maximum": 12345},
+        {"type": "integer", "minimum": -50_000, "maximum": 70_000},
+    ],
+)
+def test_values_that_begin_alike_are_not_mixed(drive: Drive, schema: dict[str, Any]) -> None:
+    answers = [drive.add(chat(json_schema=schema, temperature=2.0, seed=seed, max_tokens=40)) for seed in range(20)]
+    drive.finish()
+    for answer in answers:
+        jsonschema.validate(json.loads(answer.text), schema)
+
+
 def test_a_step_that_raises_fails_what_ran_and_the_engine_lives(engine: OpenVinoEngine, drive: Drive) -> None:
     from openvino_genai import StructuredOutputConfig
 

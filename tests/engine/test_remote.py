@@ -161,6 +161,16 @@ def test_any_json_object() -> None:
         assert posts(server)[0].json["response_format"] == {"type": "json_object"}
 
 
+def test_what_a_filter_held_back_is_told() -> None:
+    async def play(call: Call) -> None:
+        await call.head()
+        await call.say("I can")
+        await call.finish(1, "content_filter")
+
+    answer, _ = ask(play)
+    assert (answer.text, answer.finish) == ("I can", "content_filter")
+
+
 def test_tool_calls_become_text() -> None:
     def part(index: int, **function: str) -> dict[str, Any]:
         return {"choices": [{"delta": {"tool_calls": [{"index": index, "id": f"c{index}", "function": function}]}}]}
@@ -453,6 +463,40 @@ def test_the_only_model_is_taken() -> None:
     assert card.name == "m"
     assert card.engine == "remote"
     assert card.source.startswith("qwen at http://127.0.0.1")
+
+
+def test_without_a_name_of_its_own_it_has_the_remotes() -> None:
+    with Server(models=["qwen"]) as server:
+        assert load(server, name="").name == "qwen"
+
+
+def test_several_models_and_none_named() -> None:
+    with Server(models=["b", "a"]) as server, pytest.raises(ModelError) as caught:
+        load(server, name="")
+    assert caught.value.what.endswith("serves 2 models.")
+    assert (caught.value.why, caught.value.exit_code) == ("It has: a, b.", 4)
+    assert "#MODEL" in caught.value.next
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "context_tokens"),
+    [
+        ({}, 0, 0),
+        ({}, 900, 900),
+        ({"max_model_len": 4096}, 0, 4096),
+        ({"max_model_len": 4096}, 900, 900),
+        ({"max_model_len": 4096}, 9000, 4096),
+        ({"context_tokens": 1024}, 0, 1024),
+        ({"context_tokens": None}, 0, 0),
+        ({"context_length": True}, 0, 0),
+        ({"meta": {"n_ctx_train": 2048}}, 0, 2048),
+        ({"meta": {"n_ctx_train": 2048, "n_ctx": 512}}, 0, 512),
+        ({"meta": None}, 0, 0),
+    ],
+)
+def test_the_context_is_what_the_remote_says_or_unknown(said: dict[str, Any], asked: int, context_tokens: int) -> None:
+    with Server(about=said) as server:
+        assert load(server, context_tokens=asked).context_tokens == context_tokens
 
 
 def test_the_named_model_is_taken() -> None:

@@ -139,6 +139,13 @@ def test_loading_takes_its_phases() -> None:
     assert card.max_batch == open_profile("llama-8b-vllm-h100").sweet_batch
 
 
+def test_the_card_says_in_words_what_it_imitates() -> None:
+    real, none = SimEngine(sim_spec("llama-8b-vllm-h100")).load(timed), SimEngine(sim_spec("instant")).load(timed)
+    assert "Llama-3.1-8B-Instruct" in real.source
+    assert "H100" in real.source
+    assert none.source == "made-up text at the pace of the profile instant, which imitates no model"
+
+
 # ---- the batch ----------------------------------------------------------------------------------
 
 

@@ -1,6 +1,6 @@
 """A supervisor in its own process, whose events the test reads as JSON lines.
 
-Run as a script: `supervised.py HOME PROFILE FAULTS WORKERS STORE`; the port is picked by the system. The fault
+Run as a script: `supervised.py HOME PROFILE FAULTS WORKERS STORE DRAIN_S`; the port is picked by the system. The fault
 `stillborn` starts processes that end at once.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from freehold import log
 from freehold.config import Config, EngineConfig, LogConfig, ServerConfig, StoreConfig
 from freehold.worker.restarts import Limits
 from freehold.worker.supervisor import Event, Supervisor
@@ -24,11 +25,13 @@ PATIENCE_S = 90.0
 class Supervised:
     """Started on creation; `events` grows while `wait` reads."""
 
-    def __init__(self, home: Path, profile: str, faults: str = "", workers: int = 1, store: str = "") -> None:
+    def __init__(
+        self, home: Path, profile: str, faults: str = "", workers: int = 1, store: str = "", drain_s: float = 30.0
+    ) -> None:
         self.events: list[Event] = []
         self.log = home.with_name(home.name + ".log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(home), profile, faults, str(workers), store],
+            [sys.executable, __file__, str(home), profile, faults, str(workers), store, str(drain_s)],
             stdout=subprocess.PIPE,
             stderr=self.log,
         )
@@ -81,11 +84,12 @@ def gone(pid: int) -> bool:
     return status.exists() and status.read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
 
 
-def main(home: str, profile: str, faults: str, workers: str, store: str) -> int:
+def main(home: str, profile: str, faults: str, workers: str, store: str, drain_s: str) -> int:
     from worker_line import sim
 
+    log.setup("info", "json")
     config = Config(
-        server=ServerConfig(port=0, drain_s=30.0),
+        server=ServerConfig(port=0, drain_s=float(drain_s)),
         engine=EngineConfig(workers=int(workers)),
         store=StoreConfig(path=store),
         log=LogConfig(format="json"),

@@ -202,6 +202,22 @@ def test_the_second_signal_kills(start: Start, home: Path) -> None:
     assert again.left() == 0
 
 
+def test_a_worker_that_does_not_leave_in_time_is_killed(start: Start, home: Path) -> None:
+    serve = start(faults="stuck_after=1", drain_s=0.1)
+    serve.wait("serving")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
+    ledger.accept([ask("a", 100)])
+    eventually(lambda: ledger.depth().running == 1)
+    ledger.close()
+    pid = serve.pid("worker-1")
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
+    assert gone(pid)
+    lines = [json.loads(line) for line in Path(serve.log.name).read_text().splitlines()]
+    killed = [line for line in lines if line["event"] == "process.killed"]
+    assert [(line["process"], line["pid"]) for line in killed] == [("worker-1", pid)]
+
+
 def test_killed_itself_it_leaves_no_children(start: Start) -> None:
     serve = start()
     serve.wait("serving")

@@ -55,6 +55,14 @@ def test_text_events(first: str, second: str) -> None:
     assert choices == [*expected, {"index": 0, "text": second, "logprobs": None, "finish_reason": "length"}]
 
 
+def test_what_a_filter_held_back_is_told_in_openais_word() -> None:
+    chat, text = list[bytes](), list[bytes]()
+    ChatEvents(HEAD, NO_TOOLS).add(Chunk("chatcmpl-1", 0, 0, 1, "a", finish="content_filter"), chat)
+    TextEvents(HEAD, ["p0"], 1, 0).add(Chunk("p0", 0, 0, 1, "a", finish="content_filter"), text)
+    for out in (chat, text):
+        assert told(out)[-1]["choices"][0]["finish_reason"] == "content_filter"
+
+
 def test_usage_comes_last() -> None:
     events, out = ChatEvents(HEAD, NO_TOOLS), list[bytes]()
     for choice in (0, 1):

@@ -32,7 +32,7 @@ def test_simulations_and_urls(tmp_path: Path) -> None:
     assert found("starter", tmp_path, engine="sim").kind == "sim"
     remote = found("https://api.example.com/v1#big-model", tmp_path)
     assert (remote.kind, remote.path, remote.name) == ("remote", "https://api.example.com/v1#big-model", "big-model")
-    assert found("http://localhost:9000/v1", tmp_path).name == "localhost"
+    assert found("http://localhost:9000/v1", tmp_path).name == "", "what it serves is asked when it is loaded"
     with pytest.raises(ModelError, match="FREEHOLD_ENGINE_REMOTE_KEY") as raised:
         found("http://me:secret@host/v1", tmp_path)
     assert "secret" not in str(raised.value)

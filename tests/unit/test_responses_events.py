@@ -88,6 +88,7 @@ def test_background_begins_queued() -> None:
     ("outcome", "last", "status"),
     [
         (Outcome(finish="length"), "incomplete", "incomplete"),
+        (Outcome(finish="content_filter"), "incomplete", "incomplete"),
         (Outcome(finish="cancelled"), "incomplete", "cancelled"),
         (Outcome(finish="error", failure=Failure(code="worker_died", what="Gone.")), "failed", "failed"),
     ],
@@ -99,7 +100,8 @@ def test_other_ends(outcome: Outcome, last: str, status: str) -> None:
     Response.model_validate(response, strict=True)
     assert response["status"] == status
     assert response["output"][0]["status"] == "incomplete"
-    assert response["incomplete_details"] == ({"reason": "max_output_tokens"} if status == "incomplete" else None)
+    reason = "content_filter" if outcome.finish == "content_filter" else "max_output_tokens"
+    assert response["incomplete_details"] == ({"reason": reason} if status == "incomplete" else None)
     assert response["error"] == ({"code": "server_error", "message": "Gone."} if status == "failed" else None)
 
 

@@ -137,6 +137,26 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
             pass
 
 
+def test_until_the_port_is_opened_connections_are_refused_and_nobody_else_may_listen(tmp_path: Path) -> None:
+    with site.prepared(at(tmp_path)) as place:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", place.port))
+        site.open_port(place)
+        socket.create_connection(("127.0.0.1", place.port)).close()
+        config = Config(server=ServerConfig(port=place.port), home=tmp_path / "other")
+        with pytest.raises(ConfigError, match="Another program"), site.prepared(config):
+            pass
+
+
+def test_who_takes_the_port_before_it_is_opened_is_noticed(tmp_path: Path) -> None:
+    with (
+        site.prepared(at(tmp_path)) as place,
+        socket.create_server(("127.0.0.1", place.port)),
+        pytest.raises(ConfigError, match="Another program"),
+    ):
+        site.open_port(place)
+
+
 def test_a_home_in_a_file_s_place_and_a_missing_store_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="Can't use the folder"), site.prepared(at(tmp_path / "file")):

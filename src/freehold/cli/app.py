@@ -58,16 +58,22 @@ def main() -> None:
         show(error)
         sys.exit(error.exit_code)
     except typer.TyperException as error:  # a wrong option, a missing argument
-        wrong = UsageError(
-            error.format_message(), next="`freehold --help` and `freehold COMMAND --help` list what there is."
-        )
-        show(wrong)
-        sys.exit(wrong.exit_code)
+        sys.exit(_called_wrongly(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+
+
+def _called_wrongly(error: typer.TyperException) -> int:
+    """Says so, and where help is; nothing more where the help was just printed because nothing else was asked."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path.replace("python -m freehold", "freehold") if context else "freehold"
+    wrong = UsageError(error.format_message(), next=f"`{command} --help` lists what there is.")
+    if wrong.what:
+        show(wrong)
+    return wrong.exit_code
 
 
 def show(error: FreeholdError) -> None:

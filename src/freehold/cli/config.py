@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from freehold.cli.output import ConfigFile, JsonFlag, print_json
+from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, overrides, print_json
+
+if TYPE_CHECKING:
+    from freehold.profile import Profile
 
 SECRET = {"engine.remote_key"}
 
 
-def config(config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:
-    """Print each setting, its value and where it comes from."""
+def config(set_: SetFlag = None, config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:
+    """Print each setting, its value and where it comes from, as `freehold serve` would take it."""
     from freehold import config as settings_of
+    from freehold.engine.profiled import kept_profiles
 
-    tree, settings = settings_of.load(file=Path(config_file) if config_file else None)
+    tree, settings = settings_of.load(overrides(set_), file=Path(config_file) if config_file else None)
+    kept, remarks = kept_profiles(tree.home)
     shown = {s.name: ("(set)" if s.name in SECRET and s.value else s.value) for s in settings}
     if as_json:
         print_json(
@@ -22,6 +28,7 @@ def config(config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:
                 "settings": [
                     {"name": s.name, "value": shown[s.name], "source": s.source, "help": s.help} for s in settings
                 ],
+                "profiles": [{"path": str(path), **_belongs(one)} for path, one in kept],
             }
         )
         return
@@ -37,3 +44,11 @@ def config(config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:
     console = Console()
     console.print(table)
     console.print(f"\nFREEHOLD_HOME is {tree.home}", highlight=False)
+    told = [f"{path}: {one.model} on {one.engine}, {one.machine}: batch {one.sweet_batch}" for path, one in kept]
+    for text in (*told, *remarks):
+        console.print(f"profile {text}", highlight=False, markup=False)
+
+
+def _belongs(profile: Profile) -> dict[str, str | int]:
+    """What a profile is for, and the batch limit it gives."""
+    return {name: getattr(profile, name) for name in ("model", "engine", "machine", "sweet_batch")}

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from freehold.cli.bar import Bar
 from freehold.cli.output import JsonFlag, gib, print_json
 from freehold.core import Record
 
@@ -36,9 +38,12 @@ def doctor(
 
     found = machine.describe()
     home = config.home_dir()
-    with Console(stderr=True).status("Measuring memory bandwidth and disk", spinner="dots"):
-        bandwidth = None if quick else machine.memory_bandwidth_gb_s()
-        disk = _disk(home, measure=not quick)
+    bar = Bar(Console(stderr=True))
+    if not quick and sys.stderr.isatty():
+        bar.show("", "measuring memory bandwidth and disk")
+    bandwidth = None if quick else machine.memory_bandwidth_gb_s()
+    disk = _disk(home, measure=not quick)
+    bar.stop()
     checks = [*_hardware(found, bandwidth), *_engines(), disk, _port(config.load()[0].server.port)]
     if as_json:
         print_json({"machine": found, "memory_bandwidth_gb_s": bandwidth, "checks": checks, "home": str(home)})

@@ -7,6 +7,7 @@ becomes the same exception the server raised. Only HTTP is known here, so any Op
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,15 +53,21 @@ def reaching(url: str) -> Iterator[None]:
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise Unreachable(
             f"Nobody answers at {where}.",
-            str(error),
+            _plain(error),
             "Start a server with `freehold serve`, or name the right address.",
         ) from error
     except httpx.TimeoutException as error:
         raise Unreachable(f"{where} is silent for too long.", next="`freehold workers` tells how it is.") from error
     except httpx.TransportError as error:
         raise Unreachable(
-            f"The connection to {where} broke.", str(error), "See the server's log, then try again."
+            f"The connection to {where} broke.", _plain(error), "See the server's log, then try again."
         ) from error
+
+
+def _plain(error: Exception) -> str:
+    """`[Errno 111] Connection refused` without its number, as a sentence."""
+    said = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".")
+    return f"{said}." if said else ""
 
 
 def get_json(url: str, path: str, api_key: str | None = None) -> dict[str, Any]:

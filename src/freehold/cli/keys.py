@@ -22,7 +22,10 @@ def add(name: Annotated[str, typer.Argument(help="Whom or what the key is for.")
     if as_json:
         print_json({"id": key.id, "name": key.name, "key": token})
         return
-    print(f"{token}\n\nKey {key.id} for {key.name}. It is shown only now; Freehold keeps a hash of it.")
+    print(
+        f"{token}\n\nKey {key.id} for {key.name}. It is shown only now; Freehold keeps a hash of it.\n"
+        "Clients send it as `Authorization: Bearer KEY`; Freehold's own commands take it from FREEHOLD_API_KEY."
+    )
 
 
 @app.command("list")
@@ -43,7 +46,7 @@ def list_(as_json: JsonFlag = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "name", "created", "ends in", box=None, header_style="bold")
+    table = Table("id", "name", "created", "ends in", box=None, header_style="bold", pad_edge=False)
     for key in keys:
         created = datetime.datetime.fromtimestamp(key.created_unix_s, datetime.UTC)
         table.add_row(key.id, key.name, created.strftime("%Y-%m-%d %H:%M UTC"), f"...{key.last4}")

@@ -8,8 +8,28 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from freehold.errors import UsageError
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of standard output.")]
+SetFlag = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting, as section.key=value; `freehold config` lists them.", metavar="KEY=VALUE"),
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="Configuration file (TOML).", metavar="FILE")]
+
+
+def overrides(given: list[str] | None) -> dict[str, str]:
+    """`--set section.key=value` flags, by key. Raises `UsageError`, or `ConfigError` for an unknown key."""
+    from freehold import config
+
+    pairs = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text} has no value.", next="Write --set section.key=value.")
+        pairs[name.strip()] = value
+    config.reject_unknown_flags(pairs)
+    return pairs
 
 
 def print_json(value: Any) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, gib
+from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, gib, overrides
 from freehold.errors import FreeholdError, UsageError, from_failure
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def serve(
     max_batch: Annotated[int | None, typer.Option(help="Most sequences at once in a worker.")] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in the API.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value.")] = None,
+    set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -55,48 +56,75 @@ def serve(
         "engine.context_tokens": context,
         "engine.max_batch": max_batch,
     }
-    config, _ = settings.load(flags | _pairs(set_ or []), file=Path(config_file) if config_file else None)
+    config, told = settings.load(flags | overrides(set_), file=Path(config_file) if config_file else None)
     log.setup(config.log.level, config.log.format)
+    _warn_if_open(config, {each.name: each.source for each in told})
     start_up = StartUp(config, as_json=as_json)
     raise typer.Exit(_run(config, start_up))
 
 
 def _run(config: Config, start_up: StartUp) -> int:
+    from freehold.gateway.auth import Guard
+    from freehold.worker.site import prepared
     from freehold.worker.supervisor import Supervisor
 
     if config.engine.workers < 1:
         raise UsageError("--workers must be at least 1.", next="One worker serves many requests at once.")
-    with start_up:
+    # What can be wrong here is told before a model is looked for, downloaded or converted.
+    with prepared(config) as site, start_up:
+        Guard(config.home, config.server)
         spec = settle(config, start_up)
-        supervisor = Supervisor(config, spec, on_event=start_up.event)
-        code = supervisor.run()
+        code = Supervisor(config, spec, on_event=start_up.event, site=site).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code
 
 
+def _warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
+    """Everybody on the network may use a server without keys: that must not happen unnoticed."""
+    from rich.console import Console
+
+    from freehold.gateway.auth import is_loopback
+
+    server = config.server
+    if server.api_keys != "off" or is_loopback(server.host):
+        return
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(
+        f"WARNING: anybody who can reach {server.host or 'any address of this machine'} on port {server.port} can use "
+        f"this server.\n"
+        f"  The host is not loopback, and server.api_keys is off (from {sources['server.api_keys']}), so nobody is "
+        f"asked for a key.\n"
+        f"  To ask: make a key with `freehold keys add NAME` and leave server.api_keys at auto; "
+        f"or listen on 127.0.0.1 only.",
+        style="bold yellow", markup=False,
+    )  # fmt: skip
+
+
 def settle(config: Config, start_up: StartUp) -> EngineSpec:
     """Find the model's files (downloading if it must), choose the engine, divide the machine."""
     from freehold import machine
-    from freehold.engine import choose
+    from freehold.engine import choose, profiled
     from freehold.engine.base import EngineSpec
     from freehold.model.source import locate
-    from freehold.profile import open_profile
 
     model, engine = config.model, config.engine
     source = locate(
         model.model, revision=model.revision, home=config.home, engine=engine.engine, report=start_up.progress
     )
     choice = choose.choose(engine.engine, source, quantization=model.quantization)
-    max_batch = engine.max_batch
-    if engine.profile and not max_batch:
-        max_batch = open_profile(engine.profile).sweet_batch
-        start_up.say(f"batch    {max_batch}: the sweet spot of the profile {engine.profile}")
-    threads = engine.threads or max(1, machine.cores() // engine.workers)
+    here = machine.describe()
+    key = profiled.key_of(source, choice.engine, model.quantization, here)
+    batch = profiled.batch_limit(engine.max_batch, engine.profile, key, config.home)
+    threads = engine.threads or max(1, here.cores // engine.workers)
     start_up.say(f"model    {source.label}")
     start_up.say(f"engine   {choice.reason}")
+    for text in batch.remarks:
+        start_up.say(f"profile  {text}")
+    if batch.max_batch:
+        start_up.say(f"batch    {batch.max_batch}: {batch.reason}")
     start_up.say(
-        f"machine  {machine.cores()} cores, {gib(machine.describe().memory_free_bytes)} memory free; "
+        f"machine  {here.cores} cores, {gib(here.memory_free_bytes)} memory free; "
         f"workers: {engine.workers}, threads of each: {threads}"
     )
     return EngineSpec(
@@ -107,7 +135,8 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         threads=threads,
         workers=engine.workers,
         context_tokens=engine.context_tokens,
-        max_batch=max_batch,
+        max_batch=batch.max_batch,
+        max_batch_from=batch.reason,
         kv_cache_bytes=engine.kv_cache_mb << 20,
         quantization=model.quantization,
         chat_template=model.chat_template,
@@ -118,20 +147,6 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         sim_speed=engine.sim_speed,
         sim_faults=engine.sim_faults,
     )
-
-
-def _pairs(given: list[str]) -> dict[str, str]:
-    """`section.key=value` flags. Unknown keys are `config.load`'s to refuse."""
-    from freehold import config as settings
-
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text} has no value.", next="Write --set section.key=value.")
-        pairs[name.strip()] = value
-    settings.reject_unknown_flags(pairs)
-    return pairs
 
 
 def _as_exit(error: FreeholdError, code: int) -> FreeholdError:

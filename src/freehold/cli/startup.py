@@ -9,12 +9,11 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from freehold.cli.bar import Bar
 from freehold.cli.output import gib, print_json
 from freehold.core import Failure, ModelCard
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from freehold.config import Config
     from freehold.worker.supervisor import Event
 
@@ -36,9 +35,9 @@ class StartUp:
         self._config = config
         self._as_json = as_json
         self._console = Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
-        self._status = self._console.status("") if self._console.is_terminal else None
-        self._download: Progress | None = None
+        self._bar = Bar(self._console) if self._console.is_terminal else None
         self._url = ""
+        self._served = False
         self._cards: dict[str, tuple[ModelCard, int, float]] = {}
         self.failure: Failure | None = None
 
@@ -54,12 +53,13 @@ class StartUp:
         self._console.print(text, markup=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A `Report` of the model's download: a bar on a terminal, a line for each file elsewhere."""
+        """A `Report` of the model's download: a line for each file, and on a terminal a bar before it."""
         if not total:
             self.say(f"         {what}")
-        elif self._console.is_terminal:
-            self._bar(what, done, total)
-        elif done >= total:
+        elif done < total:
+            self._show("", f"downloading {what}", done, total)
+        else:
+            self._quiet()
             self.say(f"         {what}, {gib(total)}")
 
     def event(self, event: Event) -> None:
@@ -67,15 +67,16 @@ class StartUp:
         match event.kind:
             case "listening":
                 self._url = event.url
-            case "phase":
+            case "phase" | "progress":
                 self._phase(event)
             case "ready" if event.card is not None:
-                self._cards[event.process] = (event.card, event.memory_bytes, event.seconds or 0.0)
+                self._ready(event, event.card)
             case "serving":
                 self._serving(event.seconds or 0.0)
             case "ended":
                 self._quiet()
-                self.say(f"{event.process} {event.reason}; it starts again in {event.seconds or 0:.1f} s")
+                why = f": {event.failure.what} {event.failure.why}".rstrip() if event.failure else "."
+                self.say(f"{event.process} {event.reason}{why} It starts again in {event.seconds or 0:.1f} s.")
             case "gave_up":
                 self._quiet()
                 self.failure = event.failure
@@ -85,6 +86,7 @@ class StartUp:
                     f"stopping: running answers get {self._config.server.drain_s:.0f} s to finish; Ctrl-C again kills"
                 )
             case "stopped":
+                self._quiet()
                 self.say("stopped")
                 if self._as_json:
                     print_json({"state": "stopped", "url": self._url, "exit_code": 0})
@@ -92,13 +94,26 @@ class StartUp:
                 pass
 
     def _phase(self, event: Event) -> None:
-        doing = PHASES.get(event.phase, event.phase)
-        if event.seconds is None and self._status is not None:
-            self._status.update(f"{event.process}: {doing} {event.detail}")
-            self._status.start()
+        if event.kind == "progress":
+            doing = f"{event.process}: {event.detail}"
+        else:
+            doing = f"{event.process}: {PHASES.get(event.phase, event.phase)} {event.detail}"
+        if event.seconds is None:
+            self._show(event.process, doing, event.done_bytes, event.total_bytes)
+
+    def _ready(self, event: Event, card: ModelCard) -> None:
+        self._show(event.process, "")
+        self._cards[event.process] = (card, event.memory_bytes, event.seconds or 0.0)
+        if self._served:
+            self.say(f"{event.process} is ready again after {event.seconds or 0.0:.1f} s")
+
+    def _show(self, process: str, doing: str, done: int = 0, total: int = 0) -> None:
+        if self._bar is not None:
+            self._bar.show(process, doing, done, total)
 
     def _serving(self, seconds: float) -> None:
         self._quiet()
+        self._served = True
         for name, (card, memory_bytes, took_s) in self._cards.items():
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
@@ -106,7 +121,8 @@ class StartUp:
         card = next(iter(self._cards.values()))[0]
         size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, " if card.parameters else ""
         self.say(
-            f"serving  {card.name}: {size}context {card.context_tokens}, {card.max_batch} answers at once a worker"
+            f"serving  {card.name}: {size}context {card.context_tokens or 'unknown'}, "
+            f"{card.max_batch} answers at once a worker"
         )
         self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {card.name!r})\n  docs   {self._url}/docs")
         self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
@@ -114,24 +130,10 @@ class StartUp:
             cards = {name: card for name, (card, _, _) in self._cards.items()}
             print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
 
-    def _bar(self, what: str, done: int, total: int) -> None:
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-        if self._download is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._download = Progress(*columns, console=self._console)
-            self._download.start()
-        tasks = {task.description: task.id for task in self._download.tasks}
-        id = tasks[what] if what in tasks else self._download.add_task(what, total=total)
-        self._download.update(id, completed=done, total=total)
-
     def _quiet(self) -> None:
-        """No spinner and no bar from here on."""
-        if self._status is not None:
-            self._status.stop()
-        if self._download is not None:
-            self._download.stop()
-            self._download = None
+        """No bar from here on."""
+        if self._bar is not None:
+            self._bar.stop()
 
 
 def _by_phase(card: ModelCard) -> list[tuple[str, float]]:

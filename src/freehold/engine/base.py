@@ -13,10 +13,11 @@ from typing import Literal, Protocol
 import msgspec
 
 from freehold.core import Chunk, ModelCard, Phase, Record, Request
-from freehold.model.source import Source
+from freehold.model.source import Report, Source
 
-Timer = Callable[[Phase, str], AbstractContextManager[None]]
-"""`with timed("compile", "detail"):` reports and times one phase of loading."""
+Timer = Callable[[Phase, str], AbstractContextManager[Report | None]]
+"""`with timed("compile", "detail"):` reports and times one phase of loading. What it gives takes the phase's progress,
+where it knows bytes done and total; None where nobody listens."""
 
 
 EngineName = Literal["openvino", "llamacpp", "remote", "sim"]
@@ -37,7 +38,9 @@ class EngineSpec(Record, frozen=True):
     context_tokens: int = 0
     """0: the model's own."""
     max_batch: int = 0
-    """0: the profile's sweet spot, else 32."""
+    """0: the engine's own, 32 where it is this machine's."""
+    max_batch_from: str = ""
+    """Where `max_batch` came from, in words."""
     kv_cache_bytes: int = 0
     """0: enough for max_batch, within a quarter of this machine's memory divided by the workers."""
     quantization: str = "q8_0"

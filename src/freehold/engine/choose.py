@@ -39,7 +39,7 @@ def choose(
     if requested != "auto":
         return _requested(requested, source, have)
     if source.kind in ("remote", "sim"):
-        return Choice(engine=source.kind, reason=f"{source.kind}: that is what {source.label} is.")
+        return Choice(engine=source.kind, reason=f"{source.kind}: the only one for such a model.")
     why_not_openvino = _why_not_openvino(source, have, quantization)
     if not why_not_openvino:
         return Choice(

@@ -92,8 +92,6 @@ def _numbers(schema: Json, kinds: list[str]) -> str:
         return ""
     if "integer" not in kinds or "number" in kinds:
         return f"{limits[0]} can be followed for the type integer only"
-    if fractions := [key for key in limits if not isinstance(schema[key], int)]:
-        return f"{fractions[0]} of an integer must be a whole number"
     low, high = integer_limits(schema)
     return "no integer lies within its limits" if low is not None and high is not None and low > high else ""
 

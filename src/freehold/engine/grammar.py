@@ -2,17 +2,19 @@
 
 The libraries' own converters allow any white space between JSON's parts, and a small model then writes blanks
 until its context is full. Here at most one space follows a comma or a colon. Properties come in the schema's
-order, and where it neither forbids nor describes others, none are added. What isn't converted here (patterns,
-wide limits of integers) is left to the library: `grammar_of` returns None.
+order, and where it neither forbids nor describes others, none are added. What isn't converted here (patterns) is
+left to the library: `grammar_of` returns None.
 """
 
 from __future__ import annotations
 
 import json
+from itertools import groupby
 from typing import Any
 
 from freehold.core import Json
-from freehold.engine.clash import integer_limits
+from freehold.engine.clash import integer_limits, kinds_of
+from freehold.engine.digits import Ranges
 from freehold.engine.pattern import within_json
 from freehold.engine.schema import NOTES
 
@@ -39,8 +41,6 @@ uuid ::= hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}
 """
 _FORMATS = {"date": "date", "time": "time", "date-time": 'date "T" time', "uuid": "uuid"}
 _WORDS = {"null": '"null"', "boolean": '("true" | "false")'}
-_WIDEST = 1000
-"""Number limits closer together than this become a list of the numbers."""
 _PARTS: dict[str, frozenset[str]] = {
     "string": frozenset(("minLength", "maxLength", "format")),
     "array": frozenset(("items", "prefixItems", "minItems", "maxItems")),
@@ -65,7 +65,8 @@ def grammar_of(schema: Json) -> str | None:
 
 
 def for_library(schema: Any) -> Any:
-    """A schema that isn't converted here, its patterns such that what they match is JSON as it stands."""
+    """A schema that isn't converted here, its patterns such that what they match is JSON as it stands, and limits
+    of integers whole and included."""
     if isinstance(schema, list):
         return [for_library(part) for part in schema]
     if not isinstance(schema, dict):
@@ -73,6 +74,11 @@ def for_library(schema: Any) -> Any:
     found = {key: value if key in ("const", "enum") else for_library(value) for key, value in schema.items()}
     if isinstance(pattern := found.get("pattern"), str):
         found["pattern"] = within_json(pattern)
+    if "integer" in kinds_of(found) and found.keys() & _PARTS["integer"]:
+        low, high = integer_limits(found)
+        found = {key: value for key, value in found.items() if key not in _PARTS["integer"]}
+        found |= {} if low is None else {"minimum": low}
+        found |= {} if high is None else {"maximum": high}
     return found
 
 
@@ -83,6 +89,7 @@ class _Writer:
         self.root = root
         self.rules: dict[str, str] = {}
         self.refs: dict[str, str] = {}
+        self.ranges = Ranges(self.rule)
 
     def rule(self, body: str) -> str:
         name = f"r{len(self.rules)}"
@@ -102,7 +109,7 @@ class _Writer:
         if "const" in said:
             return _literal(said["const"])
         if "enum" in said:
-            return "(" + " | ".join(map(_literal, said["enum"])) + ")"
+            return _one_of(_texts(said))
         kind = said.pop("type", None) or next(
             (kind for kind in ("object", "array") if said.keys() & _PARTS[kind]), None
         )
@@ -120,7 +127,10 @@ class _Writer:
         return self.refs[ref]
 
     def any(self, options: list[Any]) -> str:
-        return "(" + " | ".join(self.value(option) for option in options) + ")"
+        """Options that list their values become one list."""
+        listed = sorted({text for option in options for text in _texts(option)})
+        others = [self.value(option) for option in options if not _texts(option)]
+        return "(" + " | ".join([_one_of(listed), *others] if listed else others) + ")"
 
     def all(self, parts: list[Any]) -> str:
         return self.value(parts[0])  # `check_schema` lets no second one through
@@ -139,7 +149,7 @@ class _Writer:
             case "string":
                 return self.string(mine)
             case "integer":
-                return _integer(mine)
+                return self.integer(mine)
             case "number":
                 return "number"
             case "null" | "boolean":
@@ -180,6 +190,12 @@ class _Writer:
         inner = f"{item} (comma {item}){{{max(0, least - 1)},{upper}}}" if most != 1 else item
         return f'"[" {inner} "]"' if least else f'"[" ({inner})? "]"'
 
+    def integer(self, said: Json) -> str:
+        low, high = integer_limits(said)
+        if high is None and low in (None, 0):
+            return "integer" if low is None else "natural"
+        return self.ranges.between(low, high)
+
     def string(self, said: Json) -> str:
         if shape := _FORMATS.get(said.get("format", "")):
             return f'"\\"" {shape} "\\""'
@@ -188,19 +204,36 @@ class _Writer:
         return f'"\\"" {_PLAIN}{{{said.get("minLength", 0)},{said.get("maxLength", "")}}} "\\""'
 
 
-def _integer(said: Json) -> str:
-    low, high = integer_limits(said)
-    if low is None and high is None:
-        return "integer"
-    if high is None and low in (0, 1):
-        return "natural" if low == 0 else "[1-9] [0-9]{0,15}"
-    if low is None or high is None or high - low > _WIDEST:
-        raise _Beyond
-    numbers = range(low, high + 1)
-    return "(" + " | ".join(f'"{number}"' for number in numbers) + ")"
+def _texts(schema: Any) -> list[str]:
+    """The values that a schema lists, as JSON writes them, sorted; empty if it lists none."""
+    if not isinstance(schema, dict):
+        return []
+    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    return sorted({json.dumps(value, ensure_ascii=False) for value in values})
+
+
+def _one_of(texts: list[str]) -> str:
+    """Sorted texts as a tree that branches where they differ: of a list whose texts begin alike, xgrammar lets
+    mixtures of them through ("22345" for 2234 and 12345)."""
+    first, last = texts[0], texts[-1]
+    start = first[
+        : next((i for i, pair in enumerate(zip(first, last, strict=False)) if len(set(pair)) > 1), len(first))
+    ]
+    rests = [text[len(start) :] for text in texts]
+    branches = []
+    for _, group in groupby(filter(None, rests), key=lambda rest: rest[0]):
+        branches.append(_one_of(list(group)))  # no comprehension: it would double the depth of hundreds of branches
+    if not branches:
+        return _quoted(start)
+    if "" in rests:
+        branches.append('""')
+    return (f"{_quoted(start)} " if start else "") + "(" + " | ".join(branches) + ")"
 
 
 def _literal(value: Any) -> str:
     """A JSON value's own text as a grammar literal."""
-    text = json.dumps(value, ensure_ascii=False)
+    return _quoted(json.dumps(value, ensure_ascii=False))
+
+
+def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from freehold import log
 from freehold.engine.base import EngineSpec
+from freehold.model.source import Report
 
 
-def remark(what: str, done: int, total: int) -> None:
-    """A `Report` for `prepared`: logs its remarks, leaves its progress out."""
-    if not done and not total:
-        log.event("model.remark", remark=what)
+def remarking(progress: Report | None) -> Report:
+    """A `Report` for `prepared`: logs its remarks, and hands its progress on."""
+
+    def report(what: str, done: int, total: int) -> None:
+        if not done and not total:
+            log.event("model.remark", remark=what)
+        elif progress is not None:
+            progress(what, done, total)
+
+    return report
 
 
 def context_of(spec: EngineSpec, own_tokens: int) -> int:

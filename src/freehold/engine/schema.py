@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from freehold.core import Json
-from freehold.engine.clash import clash, kinds_of
+from freehold.engine.clash import clash, integer_limits, kinds_of
 from freehold.engine.pattern import pattern_trouble
 from freehold.errors import InvalidRequest
 
@@ -54,6 +54,8 @@ _LONGEST_TEXT = 128
 """Of `maxLength`: at 300 one answer keeps xgrammar busy for seconds, and every other answer waits."""
 _MOST_OPTIONAL = 100
 """Properties that may be left out, in one object: the same."""
+_MOST_RANGES = 50
+"""Different limits of integers: each may take some fifty rules, and thousands of rules end xgrammar's process."""
 _LARGEST_CHARS = 100_000
 
 
@@ -80,6 +82,7 @@ class _Checker:
     def __init__(self, root: Json) -> None:
         self.root = root
         self.nodes = 0
+        self.ranges: set[tuple[int | None, int | None]] = set()
         self.ending: set[str] = set()
         """References whose values are known to end."""
         self.direct: set[str] = set()
@@ -107,6 +110,10 @@ class _Checker:
         said = frozenset(keyword for keyword in schema if keyword in _SAYING)
         if why := clash(schema, said, lambda ref: self.resolve(ref, path)):
             raise _refuse(why, path)
+        if "integer" in kinds_of(schema):
+            self.ranges.add(integer_limits(schema))
+            if len(self.ranges) > _MOST_RANGES:
+                raise _refuse(f"it has over {_MOST_RANGES} different limits of integers", path)
         self.begins(schema, path, frozenset())
         for child, where in _children(schema, path):
             self.node(child, where, depth + 1)

@@ -136,6 +136,16 @@ def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
         """Every worker: its state, model, load and restarts."""
         return reply(info.worker_list(desk))
 
+    @app.get(
+        "/freehold/workers/{name}/steps",
+        response_model=wire_answers.StepList,
+        responses=errors(*READING, 404, 503),
+        operation_id="list_steps",
+    )
+    async def list_steps(name: str, last: info.Last = info.LAST_STEPS) -> Response:
+        """The newest steps of one worker's engine: tokens read, sequences running, context, milliseconds and gap."""
+        return reply(await info.step_list(desk, name, last))
+
     @app.get("/freehold/info", response_model=wire_answers.Info, responses=errors(*READING), operation_id="get_info")
     async def get_info() -> Response:
         """Version, models with all that is known of them, and limits."""

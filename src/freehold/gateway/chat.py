@@ -14,7 +14,7 @@ from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import CANCELLED, Desk
-from freehold.gateway.events import ChatEvents, Head
+from freehold.gateway.events import ChatEvents, Head, finish_reason
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.tools.plan import Plan
 from freehold.gateway.tools.split import split
@@ -68,7 +68,7 @@ def completion(id: str, wanted: ChatRequest, card: ModelCard, plan: Plan, collec
 
 def _choice(index: int, whole: Whole, id: str, plan: Plan) -> Json:
     content: str | None = whole.text
-    reason = "length" if whole.finish == "length" else "stop"
+    reason = finish_reason(whole.finish, 0)
     message: Json = {"role": "assistant", "content": content, "refusal": None}
     splitter = plan.splitter(f"{id}/{index}")
     if splitter is not None:
@@ -79,7 +79,7 @@ def _choice(index: int, whole: Whole, id: str, plan: Plan) -> Json:
                 {"id": each.id, "type": "function", "function": {"name": each.name, "arguments": each.arguments}}
                 for each in calls
             ]
-            reason = "tool_calls" if reason == "stop" else reason
+            reason = finish_reason(whole.finish, len(calls))
     logprobs = chat_logprobs(whole.logprobs) if whole.logprobs is not None else None
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
 

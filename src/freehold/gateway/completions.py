@@ -12,7 +12,7 @@ from freehold.gateway.call import Call
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
 from freehold.gateway.desk import Desk
-from freehold.gateway.events import Head, TextEvents
+from freehold.gateway.events import Head, TextEvents, finish_reason
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.usage import note_first, text_logprobs, usage_object
 from freehold.gateway.wire_errors import parse
@@ -50,7 +50,7 @@ def _completion(id: str, card: ModelCard, collected: Collected, top: int | None,
     choices: list[Json] = []
     for whole in (whole for answers in collected.answers for whole in answers):
         logprobs = text_logprobs(whole.logprobs, 0, top or 0)[0] if whole.logprobs is not None else None
-        reason = "length" if whole.finish == "length" else "stop"
+        reason = finish_reason(whole.finish, 0)
         choices.append({"index": len(choices), "text": whole.text, "logprobs": logprobs, "finish_reason": reason})
     return {
         "id": id,

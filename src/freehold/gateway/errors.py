@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 import msgspec
 
 from freehold.core import Failure, Json
@@ -59,7 +61,7 @@ def raw_response(error: FreeholdError, call: Call) -> bytes:
     """A whole HTTP/1.1 reply, for the moments before there is an ASGI application to send it."""
     body = error_body(error)
     headers = [*error_headers(error, body), *call.headers()]
-    lines = [b"HTTP/1.1 %d %s" % (error.status, error.code.encode())]
+    lines = [b"HTTP/1.1 %d %s" % (error.status, HTTPStatus(error.status).phrase.encode())]
     lines += [name + b": " + value for name, value in headers]
     if (b"connection", b"close") not in headers:
         lines.append(b"connection: close")

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from freehold.core import Chunk, Json
+from freehold.core import Chunk, FinishReason, Json
 from freehold.gateway.call import Call
 from freehold.gateway.tools.plan import Plan
 from freehold.gateway.tools.split import CallArguments, CallStart, Part, Splitter, Text
@@ -120,7 +120,7 @@ class ChatEvents(_Counted):
             )
             logprobs = b"null"
         if chunk.finish is not None:
-            reason = finish_reason(chunk, splitter.calls if splitter is not None else 0)
+            reason = finish_reason(chunk.finish, splitter.calls if splitter is not None else 0)
             out.append(opening + b'},"logprobs":null,"finish_reason":"%s"}' % reason.encode() + self._closing)
 
 
@@ -142,7 +142,7 @@ class TextEvents(_Counted):
         logprobs: Json | None = None
         if chunk.logprobs:
             logprobs, self._offsets[index] = text_logprobs(chunk.logprobs, self._offsets.get(index, 0), self._top)
-        reason = b"null" if chunk.finish is None else b'"%s"' % finish_reason(chunk, 0).encode()
+        reason = b"null" if chunk.finish is None else b'"%s"' % finish_reason(chunk.finish, 0).encode()
         written = b"null" if logprobs is None else _json(logprobs)
         out.append(
             self._opening + b'{"index":%d,"text":' % index + _json(chunk.text)
@@ -150,9 +150,11 @@ class TextEvents(_Counted):
         )  # fmt: skip
 
 
-def finish_reason(chunk: Chunk, calls: int) -> str:
+def finish_reason(finish: FinishReason, calls: int) -> str:
     """OpenAI's word for the end of an answer."""
-    return "tool_calls" if calls and chunk.finish == "stop" else "length" if chunk.finish == "length" else "stop"
+    if finish in ("length", "content_filter"):
+        return finish
+    return "tool_calls" if calls and finish == "stop" else "stop"
 
 
 def _delta(part: Part) -> Json:

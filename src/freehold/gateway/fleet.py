@@ -12,14 +12,16 @@ from typing import Protocol
 
 import msgspec
 
-from freehold.core import ModelCard, WorkerState, WorkerStatus
-from freehold.errors import ModelNotFound, Unavailable
-from freehold.pipe import Frame, owner
+from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
+from freehold.errors import ModelNotFound, NotFound, Unavailable
+from freehold.pipe import AskSteps, Frame, Steps, owner
 
 _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
 HELLO_WAIT_S = 3.0
 """How long a request waits when nobody is connected and nothing is known: a restarted gateway is soon found again."""
+STEPS_WAIT_S = 2.0
+"""How long a worker may take to tell its steps: it looks up between two of them."""
 
 
 class Line(Protocol):
@@ -44,6 +46,8 @@ class Fleet:
         self._remembered: dict[str, ModelCard] = {}
         self._supervised: dict[str, WorkerStatus] | None = None
         self._waiters: list[asyncio.Future[None]] = []
+        self._answers: dict[int, asyncio.Future[list[StepRecord]]] = {}
+        self._asked = 0
 
     # ---- told by the pipe ----
 
@@ -62,6 +66,12 @@ class Fleet:
     def supervised(self, workers: list[WorkerStatus]) -> None:
         self._supervised = {worker.name: worker for worker in workers}
         self._changed()
+
+    def told_steps(self, frame: Steps) -> None:
+        """The answer to an `AskSteps`; one that came too late finds nobody."""
+        answer = self._answers.pop(frame.number, None)
+        if answer is not None and not answer.done():
+            answer.set_result(frame.steps)
 
     def gone(self, line: Line) -> None:
         if self.lines.get(line.worker) is line:
@@ -140,6 +150,29 @@ class Fleet:
                 param="model",
             )
         return models[model]
+
+    async def steps(self, worker: str, last: int) -> list[StepRecord]:
+        """The newest `last` steps of a worker, oldest first. Raises `NotFound`, or `Unavailable` if it can't tell."""
+        known = {row.name: row for row in self.workers()}
+        if worker not in known:
+            told = f"Workers: {', '.join(known) or 'none'} (GET /freehold/workers)."
+            raise NotFound(f"There is no worker {worker[:100]!r}.", next=told)
+        line, state = self.lines.get(worker), known[worker].state
+        if line is None or state in _COMING:
+            raise Unavailable(f"{worker} has no steps to tell.", f"It is {state}.", "Try again when it is ready.")
+        self._asked += 1
+        answer: asyncio.Future[list[StepRecord]] = asyncio.get_running_loop().create_future()
+        number = self._asked
+        self._answers[number] = answer
+        line.send(AskSteps(number, last))
+        try:
+            await asyncio.wait([answer], timeout=STEPS_WAIT_S)
+        finally:
+            self._answers.pop(number, None)
+        if not answer.done():
+            why = f"It is {state}, and a step that takes longer than {STEPS_WAIT_S:g} s keeps it, or it hangs."
+            raise Unavailable(f"{worker} does not answer.", why, "Try again; see its state in GET /freehold/workers.")
+        return answer.result()
 
     # ---- inside ----
 

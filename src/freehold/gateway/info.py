@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib.resources import files
+from typing import Annotated
+
+from fastapi import Query
 
 from freehold import __version__
 from freehold.core import Json, ModelCard
@@ -13,6 +16,9 @@ from freehold.gateway.desk import Desk
 
 STARTER = "the built-in starter"
 """What the card of the starter says it came from."""
+LAST_STEPS = 100
+Last = Annotated[int, Query(ge=1, le=4096, description="How many steps, the newest.")]
+"""A worker keeps 4096."""
 
 
 def model_object(card: ModelCard) -> Json:
@@ -24,7 +30,7 @@ def model_object(card: ModelCard) -> Json:
         "owned_by": "freehold",
         "engine": card.engine,
         "source": card.source,
-        "context_tokens": card.context_tokens,
+        "context_tokens": card.context_tokens or None,
         "quantization": card.quantization,
         "parameters": card.parameters,
         "chat": card.chat,
@@ -59,6 +65,15 @@ def worker_list(desk: Desk) -> Json:
     """Every field of each worker, also those at their defaults."""
     rows = [{name: getattr(row, name) for name in row.__struct_fields__} for row in desk.fleet.workers()]
     return {"workers": rows}
+
+
+async def step_list(desk: Desk, name: str, last: int) -> Json:
+    """The newest `last` steps of one worker. What its engine hides is null."""
+    steps = await desk.fleet.steps(name, last)
+    return {
+        "worker": name,
+        "steps": [{field: getattr(step, field) for field in step.__struct_fields__} for step in steps],
+    }
 
 
 def info(desk: Desk, keys_required: bool) -> Json:
@@ -110,5 +125,10 @@ def _card(card: ModelCard) -> Json:
 
 
 def metrics_text(desk: Desk) -> bytes:
-    states = [row.state for row in desk.fleet.workers()]
-    return desk.metrics.text(queued=desk.waiting, running=desk.running, worker_states=states)
+    rows = desk.fleet.workers()
+    return desk.metrics.text(
+        queued=desk.waiting,
+        running=desk.running,
+        worker_states=[row.state for row in rows],
+        kv_usage={row.name: row.kv_usage for row in rows if row.kv_usage is not None},
+    )

@@ -14,7 +14,7 @@ import msgspec
 from freehold import log
 from freehold.gateway.desk import Desk
 from freehold.gateway.losses import worker_gone
-from freehold.pipe import Fleet, Frame, Hello, Reader, Status, Tokens, encode, owner
+from freehold.pipe import Fleet, Frame, Hello, Reader, Status, Steps, Tokens, encode, owner
 
 
 class PipeLine(asyncio.Protocol):
@@ -68,6 +68,8 @@ class PipeLine(asyncio.Protocol):
             self._desk.connected(self)
         elif isinstance(frame, Status) and self.worker:
             fleet.status(self.worker, frame.status, frame.card)
+        elif isinstance(frame, Steps):
+            fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
             fleet.supervised(frame.workers)
         else:

@@ -67,7 +67,8 @@ def run(
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd))
     except FreeholdError as error:
-        log.event("gateway.failed", level="error", why=str(error))
+        if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
+            log.event("gateway.failed", level="error", why=str(error))
         _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
         return error.exit_code
 
@@ -89,7 +90,8 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
             )
             port = listener.getsockname()[1]
-            log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
+            if status_fd is None or not log.at_terminal():
+                log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
             group.create_task(_announce(desk, status_fd))
             await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
@@ -111,7 +113,8 @@ async def _announce(desk: Desk, status_fd: int | None) -> None:
 
 async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signals: _Signals, drain_s: float) -> None:
     """Refuse the new, wait for the running, tell those that are cut off, close."""
-    log.event("gateway.draining", open=desk.open, seconds=drain_s)
+    if not log.at_terminal():  # where the command tells it
+        log.event("gateway.draining", open=desk.open, seconds=drain_s)
     waits = [asyncio.ensure_future(wait) for wait in (desk.drained(), signals.second.wait())]
     await asyncio.wait([*waits, serving], timeout=drain_s, return_when=asyncio.FIRST_COMPLETED)
     for wait in waits:

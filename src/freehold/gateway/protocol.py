@@ -5,10 +5,12 @@ within a size. Whatever is refused here is refused in the same words and shape a
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from freehold import log
 from freehold.errors import FreeholdError
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.errors import HttpError, raw_response
@@ -60,11 +62,16 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
+        peer = f"{self.client[0]}:{self.client[1]}" if self.client else None
+        log.event("http.invalid", peer=peer)
         self._refuse(
             HttpError(
                 400, "invalid_http", "This isn't a valid HTTP request.", next="Check the URL, method and headers."
             )
         )
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A wish for a WebSocket is answered as the plain request it came in, which is allowed: nothing to say."""
 
     def _arm(self) -> None:
         if self._deadline is None:
@@ -102,5 +109,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def guarded(body_timeout_s: float) -> type[GuardedProtocol]:
     """The protocol class for uvicorn, with its patience."""
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     members: dict[str, Any] = {"body_timeout_s": body_timeout_s}
     return type("GuardedProtocol", (GuardedProtocol,), members)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what `send_400_response` tells as an event."""
+    return record.msg != "Invalid HTTP request received."

@@ -83,7 +83,7 @@ class ChatChoice(Answer):
     index: int
     message: MessageReply
     logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class ChatCompletion(Answer):
@@ -112,7 +112,7 @@ class TextChoice(Answer):
     index: int
     text: str
     logprobs: TextLogprobs | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
 
 
 class Completion(Answer):
@@ -155,7 +155,7 @@ class ModelReply(Answer):
     owned_by: str
     engine: str
     source: str
-    context_tokens: int
+    context_tokens: int | None = Field(description="null where a remote doesn't say.")
     quantization: str
     parameters: int
     chat: bool
@@ -183,7 +183,7 @@ class Generated(Answer):
     model: str
     status: Literal["queued", "running", "completed", "failed", "cancelled", "deleted"]
     text: str = ""
-    finish_reason: Literal["stop", "length", "cancelled", "error"] = "stop"
+    finish_reason: Literal["stop", "length", "content_filter", "cancelled", "error"] = "stop"
     usage: UsageReply | None = None
     timings: Timings | None = None
     error: ErrorObject | None = None
@@ -211,10 +211,30 @@ class WorkerReply(Answer):
     last_error: str
     steps: int
     tokens: int
+    kv_usage: float | None
+    """Share of the KV cache in use; null where the engine hides it."""
 
 
 class WorkerList(Answer):
     workers: list[WorkerReply]
+
+
+class StepReply(Answer):
+    """One step; null where the engine hides the figure, and for the gap after a pause without work."""
+
+    prefill_tokens: int | None
+    running: int
+    context_tokens: int | None
+    tokens: int
+    step_ms: float
+    gap_ms: float | None
+
+
+class StepList(Answer):
+    """The newest steps of one worker, oldest first."""
+
+    worker: str
+    steps: list[StepReply]
 
 
 class PhaseReply(Answer):

@@ -38,7 +38,7 @@ class Source(Record, frozen=True):
     label: str
     """Where it came from, for people: `the built-in starter`, `hub org/name at 1a2b3c4`."""
     name: str
-    """Default name in the API."""
+    """Default name in the API; empty for a URL that names no model: the remote says what it serves."""
     revision: str = ""
 
 
@@ -137,7 +137,7 @@ def _remote(model: str) -> Source:
     plain = url._replace(netloc=url.netloc.rpartition("@")[2]).geturl()
     if "@" in url.netloc:
         raise ModelError(f"{plain} was given with a password in it.", next="Use FREEHOLD_ENGINE_REMOTE_KEY instead.")
-    return Source(kind="remote", path=model, label=plain, name=url.fragment or url.hostname)
+    return Source(kind="remote", path=model, label=plain, name=url.fragment)
 
 
 def _not_found(model: str, path: Path) -> ModelError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -56,6 +56,12 @@ class Metrics:
         )
         self.running = Gauge("freehold_running", "Requests that a worker answers now.", registry=registry)
         self.workers = Gauge("freehold_workers", "Workers by state.", ["state"], registry=registry)
+        self.kv_usage = Gauge(
+            "freehold_kv_usage_ratio",
+            "Share of a worker's KV cache in use, where its engine tells.",
+            ["worker"],
+            registry=registry,
+        )
         self.first_token_s = _histogram(
             "time_to_first_token", "From the request's arrival to its first token.", "model", FINE_S, registry
         )
@@ -80,13 +86,18 @@ class Metrics:
         self.tokens.labels(model, "prompt").inc(prompt_tokens)
         self.tokens.labels(model, "completion").inc(completion_tokens)
 
-    def text(self, *, queued: int, running: int, worker_states: Iterable[str]) -> bytes:
-        """What /metrics answers now."""
+    def text(
+        self, *, queued: int, running: int, worker_states: Iterable[str], kv_usage: Mapping[str, float] | None = None
+    ) -> bytes:
+        """What /metrics answers now. `kv_usage` has the workers whose engine tells it."""
         self.queue_depth.set(queued)
         self.running.set(running)
         tally = Tally(worker_states)
         for state in STATES:
             self.workers.labels(state).set(tally[state])
+        self.kv_usage.clear()
+        for worker, share in (kv_usage or {}).items():
+            self.kv_usage.labels(worker).set(share)
         return generate_latest(self.registry)
 
 

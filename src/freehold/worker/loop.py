@@ -15,7 +15,7 @@ from freehold.core import Chunk, Failure, Result, Usage
 from freehold.engine.base import Engine
 from freehold.errors import DeadlinePassed, EngineFailed, FreeholdError, StoreError
 from freehold.ledger.protocol import Claim, Ledger
-from freehold.pipe import Cancel, Drain, Tokens, Wake
+from freehold.pipe import AskSteps, Cancel, Drain, Steps, Tokens, Wake
 from freehold.worker.job import Job, failed_chunk, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -59,7 +59,7 @@ class WorkLoop:
                 self._publish(self._step())
             else:
                 self._rest()
-            self._presence.update(self._pipe, self._running(), self.steplog)
+            self._presence.update(self._pipe, self._running(), self.steplog, self._engine.stats)
 
     def fail_all(self, error: BaseException) -> None:
         """The engine is broken: every running request ends with `EngineFailed`."""
@@ -75,6 +75,8 @@ class WorkLoop:
                 self._work_waits = True
             elif isinstance(frame, Cancel):
                 self._engine.abort(frame.id)
+            elif isinstance(frame, AskSteps):
+                self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
                 self._presence.draining = True
         if self._stop_asked():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -13,12 +13,15 @@ import psutil
 from freehold import log
 from freehold.clock import Clock, SystemClock
 from freehold.core import Failure, LoadPhase, ModelCard, Phase, WorkerState, WorkerStatus
+from freehold.engine.base import EngineStats
+from freehold.model.source import Report as Progress
 from freehold.pipe import Frame, Hello, Status, owner
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.steplog import StepLog
 from freehold.worker.tether import Report, write_line
 
 STATUS_EVERY_S = 1.0
+PROGRESS_EVERY_S = 0.1
 
 
 class Presence:
@@ -43,35 +46,39 @@ class Presence:
         return [Hello(self.name, self._status.pid, self.card), Status(self._status, self.card)]
 
     @contextmanager
-    def timed(self, pipe: PipeClient, name: Phase, detail: str) -> Iterator[None]:
-        """Times one phase of loading, and tells supervisor and gateway when it begins and ends."""
+    def timed(self, pipe: PipeClient, name: Phase, detail: str) -> Iterator[Progress]:
+        """Times one phase of loading, and tells supervisor and gateway when it begins and ends. What it gives tells the
+        supervisor how far the phase is."""
         self._status = msgspec.structs.replace(self._status, phase=name)
         self._report(Report(state="loading", phase=name, detail=detail))
         pipe.receive()  # dials, when it is time to
         pipe.send(Status(self._status))
         start_s = time.perf_counter()
-        yield
+        yield self._progress(name)
         seconds = time.perf_counter() - start_s
         self.phases.append(LoadPhase(name=name, seconds=seconds, detail=detail))
         self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
 
-    def loaded(self, pipe: PipeClient, card: ModelCard) -> None:
+    def loaded(self, pipe: PipeClient, card: ModelCard, stats: EngineStats) -> None:
         """The model is there: ready. The card says how long each phase took and what memory it costs."""
         memory_bytes = self._process.memory_info().rss
         self.card = msgspec.structs.replace(card, phases=tuple(self.phases), memory_bytes=memory_bytes)
         self._status = msgspec.structs.replace(
-            self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes
-        )
+            self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes,
+            kv_usage=stats.kv_usage,
+        )  # fmt: skip
         pipe.send(Status(self._status, self.card))
         self._report(Report(state="ready", card=self.card, memory_bytes=memory_bytes))
-        log.event("worker.ready", model=card.name, engine=card.engine, memory_mb=memory_bytes >> 20)
+        if self._status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
+            log.event("worker.ready", model=card.name, engine=card.engine, memory_mb=memory_bytes >> 20)
 
     def failed(self, failure: Failure) -> None:
         """This process is about to leave with an error."""
         self._report(Report(state="failed", failure=failure))
 
-    def update(self, pipe: PipeClient, running: int, steplog: StepLog) -> None:
-        """Called once a turn of the loop: tells the gateway if there is something to tell."""
+    def update(self, pipe: PipeClient, running: int, steplog: StepLog, stats: Callable[[], EngineStats]) -> None:
+        """Called once a turn of the loop: tells the gateway if there is something to tell. `stats` is the engine's,
+        asked only then."""
         state: WorkerState = "draining" if self.draining else "busy" if running else "ready"
         now_s = self._clock.monotonic_s()
         if state == self._status.state and (now_s < self._next_s or not running):
@@ -83,13 +90,25 @@ class Presence:
             memory_bytes = self._status.memory_bytes
         self._status = msgspec.structs.replace(
             self._status, state=state, running=running, memory_bytes=memory_bytes,
-            steps=steplog.steps, tokens=steplog.tokens,
+            steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage,
         )  # fmt: skip
         pipe.send(Status(self._status))
 
     def stopped(self, pipe: PipeClient) -> None:
         self._status = msgspec.structs.replace(self._status, state="stopped", running=0)
         pipe.send(Status(self._status))
+
+    def _progress(self, name: Phase) -> Progress:
+        next_s = 0.0
+
+        def progress(what: str, done: int, total: int) -> None:
+            nonlocal next_s
+            now_s = self._clock.monotonic_s()
+            if now_s >= next_s or done >= total:
+                next_s = now_s + PROGRESS_EVERY_S
+                self._report(Report(state="loading", phase=name, detail=what, done_bytes=done, total_bytes=total))
+
+        return progress
 
     def _report(self, report: Report) -> None:
         if self._status_fd is not None:

@@ -9,11 +9,14 @@ import gc
 import os
 from contextlib import AbstractContextManager, suppress
 
+import msgspec
+
 from freehold import log
 from freehold.core import Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
 from freehold.ledger.sqlite import SqliteLedger
+from freehold.model.source import Report as Progress
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -43,7 +46,8 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
         engine = _load(spec, presence, pipe)
         return _work(engine, ledger, pipe, presence)
     except FreeholdError as error:
-        log.event("worker.failed", level="error", why=str(error))
+        if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
+            log.event("worker.failed", level="error", why=str(error))
         presence.failed(error.failure())
         return error.exit_code
     except Exception as error:  # noqa: BLE001  the edge of the process
@@ -55,16 +59,18 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
 def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     from freehold.engine.choose import build  # imports the engine's library, after the threads are limited
 
-    def timed(name: Phase, detail: str) -> AbstractContextManager[None]:
+    def timed(name: Phase, detail: str) -> AbstractContextManager[Progress]:
         return presence.timed(pipe, name, detail)
 
     pipe.receive()
     engine = build(spec)
     card = engine.load(timed)
+    if card.max_batch == spec.max_batch:  # memory may have cut it
+        card = msgspec.structs.replace(card, max_batch_from=spec.max_batch_from)
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()
-    presence.loaded(pipe, card)
+    presence.loaded(pipe, card, engine.stats())
     return engine
 
 

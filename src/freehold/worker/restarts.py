@@ -1,7 +1,8 @@
 """When a process that ended is started again, and when that is pointless. Pure: time comes in, decisions go out.
 
 Half a second, doubling to thirty; forgotten after a minute of health. Five lives in a row that never got ready,
-or a first one that ended for a reason that can't heal (a broken model, a wrong setting), and it is given up.
+or a first one that ended for a reason that won't heal soon (a broken model, a wrong setting, a remote that was
+asked several times and doesn't answer), and it is given up.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import msgspec
 
 from freehold.core import Failure
-from freehold.errors import ConfigError, FreeholdError, GaveUp, ModelError, from_failure
+from freehold.errors import ConfigError, FreeholdError, GaveUp, ModelError, Unreachable, from_failure
 
-PERMANENT = (ModelError, ConfigError)
+PERMANENT = (ModelError, ConfigError, Unreachable)
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -48,7 +48,7 @@ def prepared(config: Config) -> Iterator[Site]:
     """The site, for as long as the supervisor lives. Servers on different ports share a home and no state.
     Raises `ConfigError` or `StoreError`."""
     with ExitStack() as stack:
-        listener = stack.enter_context(_listen(config.server.host, config.server.port))
+        listener = stack.enter_context(_bound(config.server.host, config.server.port))
         port = listener.getsockname()[1]
         store = store_path(config)
         run = _private_folder(_private_folder(config.home / "run") / str(config.server.port))
@@ -123,11 +123,31 @@ def _take_over(store: Path) -> None:
         log.event("ledger.recovered", requeued=len(requeued), failed=len(failed))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def open_port(site: Site) -> None:
+    """From now on connections wait for the gateway. Until then they are refused: a model that is downloaded for an hour
+    shall not keep clients hanging."""
+    with socket.socket(fileno=os.dup(site.listen_fd)) as listener, _port_errors(site.host, site.port):
+        listener.listen(BACKLOG)
+
+
+def _bound(host: str, port: int) -> socket.socket:
     """Bound here and handed down, so that a gateway that takes another's place refuses nobody."""
+    with ExitStack() as stack, _port_errors(host, port):
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        stack.callback(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((address[0], port, *address[2:]))  # the address given back has its port cut to 16 bits
+        stack.pop_all()
+    return listener
+
+
+@contextmanager
+def _port_errors(host: str, port: int) -> Iterator[None]:
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        yield
     except OverflowError:
         raise ConfigError(f"There is no port {port}.", next="Ports go from 1 to 65535; 0 picks a free one.") from None
     except OSError as error:

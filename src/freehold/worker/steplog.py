@@ -1,30 +1,18 @@
 """The last steps of an engine: what each did, how long it took, and how long the engine then stood still.
 
 The gap (end of one step to the start of the next) is the price of everything that isn't inference. A fixed
-ring, so that a worker that runs for months holds as much as one that has just started.
+ring, so that a worker that runs for months holds as much as one that has just started. `freehold workers --steps`
+reads it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
+from freehold.core import StepRecord
 from freehold.engine.base import Step
 
 KEPT = 4096
-
-
-class StepRecord(msgspec.Struct, frozen=True, array_like=True):
-    """One step. None where the engine's library hides the figure."""
-
-    prefill_tokens: int | None
-    running: int
-    context_tokens: int | None
-    tokens: int
-    step_ms: float
-    gap_ms: float | None
-    """Since the step before; None after a pause without work."""
 
 
 class StepLog:
@@ -48,6 +36,10 @@ class StepLog:
         self.steps += 1
         self.tokens += tokens
         self._last_end_s = end_s
+
+    def last(self, count: int) -> list[StepRecord]:
+        """The newest `count` that are kept, oldest first."""
+        return list(self.records)[-count:] if count > 0 else []
 
     def pause(self) -> None:
         """Nothing runs: the time until the next step is no gap."""

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import msgspec
@@ -25,7 +26,7 @@ from freehold.worker.child import Child
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
-from freehold.worker.site import Site, prepared
+from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.tether import GatewayOrder, WorkOrder, settings
 from freehold.worker.upkeep import Upkeep
 
@@ -37,7 +38,9 @@ LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
 TURN_S = 1.0
 
-Kind = Literal["listening", "started", "phase", "ready", "serving", "ended", "gave_up", "draining", "stopped"]
+Kind = Literal[
+    "listening", "started", "phase", "progress", "ready", "serving", "ended", "gave_up", "draining", "stopped"
+]  # fmt: skip
 
 
 class Event(Record, frozen=True):
@@ -51,6 +54,9 @@ class Event(Record, frozen=True):
     detail: str = ""
     seconds: float | None = None
     """phase: how long it took (None: it begins). ready, serving: since the start. ended: until the restart."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """progress: how far the phase is."""
     card: ModelCard | None = None
     memory_bytes: int = 0
     failure: Failure | None = None
@@ -64,12 +70,15 @@ class Supervisor:
     def __init__(
         self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
+        site: Site | None = None,
     ) -> None:  # fmt: skip
+        """`site`: prepared before, and kept by who calls; else it is prepared here."""
         self._config = config
         self._spec = spec
         self._on_event = on_event
         self._program = tuple(program)
         self._limits = limits or Limits()
+        self._site = site
         self._workers: list[Child] = []
         self._children: list[Child] = []
         self._verdict: FreeholdError | None = None
@@ -83,7 +92,8 @@ class Supervisor:
         signals = StopSignals(insist=self._kill_all)
         signals.watch_children()
         try:
-            with prepared(self._config) as site, Upkeep(site.store_path):
+            with self._prepared() as site, Upkeep(site.store_path):
+                open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._hire(site)
                 self._supervise(signals, site)
@@ -92,11 +102,15 @@ class Supervisor:
         finally:
             signals.close()
         if self._verdict is not None:
-            log.event("supervisor.gave_up", level="error", why=str(self._verdict))
+            if not log.at_terminal():
+                log.event("supervisor.gave_up", level="error", why=str(self._verdict))
             self._tell(Event(kind="gave_up", failure=self._verdict.failure()))
             return self._verdict.exit_code
         self._tell(Event(kind="stopped"))
         return 0
+
+    def _prepared(self) -> AbstractContextManager[Site]:
+        return prepared(self._config) if self._site is None else nullcontext(self._site)
 
     # ---- the main line ---------------------------------------------------------------------------
 
@@ -160,10 +174,11 @@ class Supervisor:
     def _hear(self, child: Child) -> None:
         now_s = time.monotonic()
         for report in child.reports(now_s):
-            self._changed = True
+            self._changed = self._changed or not report.total_bytes
             told = Event(
-                kind="phase", process=child.name, pid=child.pid, phase=report.phase, detail=report.detail,
-                seconds=report.seconds, card=report.card, memory_bytes=report.memory_bytes,
+                kind="progress" if report.total_bytes else "phase", process=child.name, pid=child.pid,
+                phase=report.phase, detail=report.detail, seconds=report.seconds, done_bytes=report.done_bytes,
+                total_bytes=report.total_bytes, card=report.card, memory_bytes=report.memory_bytes,
             )  # fmt: skip
             match report.state:
                 case "loading":
@@ -195,7 +210,8 @@ class Supervisor:
             child.leaving = True
             return
         child.start_at_s = now_s + delay_s
-        log.event("process.ended", level="warning", process=child.name, pid=pid, reason=reason, restart_s=delay_s)
+        if not log.at_terminal():  # where the command tells it
+            log.event("process.ended", level="warning", process=child.name, pid=pid, reason=reason, restart_s=delay_s)
         self._tell(Event(kind="ended", process=child.name, pid=pid, reason=reason, seconds=delay_s, failure=failure))
 
     # ---- leaving ---------------------------------------------------------------------------------

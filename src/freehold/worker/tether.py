@@ -55,6 +55,9 @@ class Report(Record, frozen=True):
     detail: str = ""
     seconds: float | None = None
     """With a phase: it is over, and this is how long it took."""
+    done_bytes: int = 0
+    total_bytes: int = 0
+    """With a phase: how far it is, where that is known."""
     card: ModelCard | None = None
     failure: Failure | None = None
     memory_bytes: int = 0

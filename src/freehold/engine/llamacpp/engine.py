@@ -23,13 +23,13 @@ from pathlib import Path
 
 import psutil
 
-from freehold.core import Chunk, ModelCard, Request
+from freehold.core import Chunk, ModelCard, Phase, Request
 from freehold.engine.asked import check, param_of, prompt_of, room
 from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf
 from freehold.engine.llamacpp.reply import Reply, completion_body
 from freehold.engine.llamacpp.server import Server
-from freehold.engine.remarks import context_of, cut_by_memory, remark
+from freehold.engine.remarks import context_of, cut_by_memory, remarking
 from freehold.errors import EngineFailed, InvalidRequest, ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared
@@ -66,8 +66,9 @@ class LlamaCppEngine:
         if spec.source.kind not in ("gguf", "safetensors"):
             next = "Use --engine openvino for OpenVINO IR."
             raise ModelError(f"llama.cpp can't run {spec.source.label}.", "It reads GGUF files.", next)
-        with timed("convert" if spec.source.kind == "safetensors" else "map", f"{spec.source.kind} as GGUF"):
-            self._gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remark)
+        phase: Phase = "convert" if spec.source.kind == "safetensors" else "map"
+        with timed(phase, f"{spec.source.kind} as GGUF") as progress:
+            self._gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remarking(progress))
             info = describe(self._gguf)
             self._facts = of_gguf(info, spec)
         batch, context = _sizes(spec, info)

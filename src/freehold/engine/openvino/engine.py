@@ -97,6 +97,8 @@ class OpenVinoEngine:
 
         config = GenerationConfig()
         config.max_new_tokens = 2
+        config.ignore_eos = True
+        config.set_eos_token_id(0)  # there must be one
         handle = model.pipeline.add_request(0, self._tensor(numpy.zeros((1, 8), numpy.int64)), config)
         while model.pipeline.has_non_finished_requests():
             model.pipeline.step()

@@ -1,9 +1,9 @@
 """Opens a model for the `openvino` engine: converts it once, keeps the result, and builds the pipeline.
 
-A GGUF is converted to OpenVINO's own form (IR, with its tokenizer) below `cache_dir/openvino/`; the next start
-maps that. The folder gets its name only when whole, and a manifest of sizes and checksums in it is checked
-before use, so a half-written or damaged one is made again. OpenVINO's own CACHE_DIR is of no use here: in
-2026.4 the pipeline's blob can't be read back (its paged attention has no opset), so every start compiles.
+A GGUF is converted to OpenVINO's own form (IR) below `cache_dir/openvino/`; the next start maps that. The folder
+gets its name only when whole, and a manifest of sizes and checksums in it is checked before use, so a half-written
+or damaged one is made again. OpenVINO's own CACHE_DIR is of no use here: in 2026.4 the pipeline's blob can't be
+read back (its paged attention has no opset), so every start compiles; the vocabulary is read meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from freehold.engine.base import EngineSpec, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf, of_ir
 from freehold.engine.openvino.fit import why_not
 from freehold.engine.openvino.said import LIBRARY_ERRORS, said
-from freehold.engine.remarks import context_of, cut_by_memory, remark
+from freehold.engine.remarks import context_of, cut_by_memory, remarking
 from freehold.errors import ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared
@@ -42,7 +43,7 @@ BLOCK_TOKENS = 32
 BATCHED_TOKENS = 256
 """Most tokens in one step, running answers first: what is left reads prompts in pieces."""
 _MANIFEST = "complete.json"
-_CONVERTER = 1
+_CONVERTER = 2
 """Part of the cache's key: raise it whenever the conversion changes."""
 _WHOLE_BYTES = 4 << 20
 _ABANDONED_S = 3600.0
@@ -75,23 +76,20 @@ def open_model(spec: EngineSpec, timed: Timer) -> OpenModel:
         with timed("map", "OpenVINO IR"):
             folder = Path(spec.source.path)
             facts, vocabulary, encoder = of_ir(folder, spec)
-            tokenizer = _tokenizer(folder)
-        return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
-    with timed("convert", f"{spec.source.kind} to GGUF") if spec.source.kind == "safetensors" else timed("map", "GGUF"):
-        gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remark)
-    with timed("map", "metadata and vocabulary"):
+        return _compiled(spec, timed, facts, folder, lambda: (vocabulary, encoder))
+    with timed("convert" if spec.source.kind == "safetensors" else "map", f"{spec.source.kind} as GGUF") as progress:
+        gguf, _ = prepared(spec.source, Path(spec.cache_dir), spec.quantization, remarking(progress))
+    with timed("map", "metadata"):
         info = describe(gguf)
         if why := why_not(info):
             raise ModelError(f"OpenVINO can't run {gguf.name}.", why, "Use --engine llamacpp.")
-        facts, vocabulary, encoder = of_gguf(info, spec), Vocabulary.from_gguf(info), Encoder.from_gguf(info)
+        facts = of_gguf(info, spec)
         import openvino_genai  # noqa: F401  (timed: it is most of a warm start's mapping)
     folder = _cache_folder(gguf, spec)
     if not is_whole(folder):
         with timed("convert", "GGUF to OpenVINO IR"):
             _convert(gguf, folder)
-    with timed("map", "OpenVINO IR"):
-        tokenizer = _tokenizer(folder)
-    return _compiled(spec, timed, facts, vocabulary, encoder, folder, tokenizer)
+    return _compiled(spec, timed, facts, folder, lambda: (Vocabulary.from_gguf(info), Encoder.from_gguf(info)))
 
 
 def is_whole(folder: Path) -> bool:
@@ -104,23 +102,20 @@ def is_whole(folder: Path) -> bool:
 
 
 def _compiled(
-    spec: EngineSpec,
-    timed: Timer,
-    facts: Facts,
-    vocabulary: Vocabulary,
-    encoder: Encoder,
-    folder: Path,
-    tokenizer: Tokenizer,
+    spec: EngineSpec, timed: Timer, facts: Facts, folder: Path, words: Callable[[], tuple[Vocabulary, Encoder]]
 ) -> OpenModel:
-    """Sizes the KV cache and compiles."""
+    """Sizes the KV cache and compiles; `words` are read while the library, which lets go of the interpreter, does."""
     batch = spec.max_batch or 32
     wanted = context_of(spec, facts.context_tokens)
     block_bytes = BLOCK_TOKENS * facts.layers * facts.kv_heads * (facts.key_dim + facts.value_dim + 24)
     each = -(-wanted // BLOCK_TOKENS) + 1
     blocks = max(2, min(batch * each, kv_budget_bytes(spec) // block_bytes))
     threads = spec.threads or cores()
-    with timed("compile", f"for {threads} threads"):
+    with timed("compile", f"for {threads} thread{'s' if threads > 1 else ''}"), ThreadPoolExecutor(1) as beside:
+        read = beside.submit(words)
+        tokenizer = _tokenizer(folder)
         pipeline = _pipeline(folder, tokenizer, blocks, threads)
+        vocabulary, encoder = read.result()
     context = min(wanted, (blocks - 1) * BLOCK_TOKENS)
     cut_by_memory("context", wanted, context)
     return OpenModel(facts, vocabulary, encoder, folder, tokenizer, pipeline, context, batch, blocks, threads)
@@ -185,7 +180,8 @@ def _sweep(parent: Path) -> None:
 
 
 def _save_ir(gguf: Path, work: Path) -> None:
-    """The library writes beside the file it reads, so it reads a link."""
+    """The library writes beside the file it reads, so it reads a link. Its tokenizer is left out (`Encoder` is ours,
+    and right for more models); the vocabulary of its detokenizer is what JSON grammars are compiled for."""
     from openvino_genai import ContinuousBatchingPipeline, SchedulerConfig, Tokenizer
 
     link = work / "model.gguf"
@@ -197,7 +193,8 @@ def _save_ir(gguf: Path, work: Path) -> None:
         ContinuousBatchingPipeline(link, tokenizer, scheduler, "CPU", enable_save_ov_model=True)
     except LIBRARY_ERRORS as error:
         raise _cannot("convert", gguf, error) from error
-    link.unlink()
+    for unused in (link, *work.glob("openvino_tokenizer.*")):
+        unused.unlink()
 
 
 def _fingerprints(folder: Path) -> Mapping[str, list[int]]:

@@ -31,8 +31,6 @@ from freehold.errors import (
 )
 
 DEFAULT_STREAMS = 64
-UNKNOWN_CONTEXT_TOKENS = 131_072
-"""Where the remote doesn't say how long its context is, it is left to refuse what is too long."""
 MAX_TOP_LOGPROBS = 20
 
 
@@ -82,14 +80,13 @@ class RemoteEngine:
             raise ModelError(error.what, error.why, error.next) from None
         about = self._pick(models)
         self._model = str(about["id"])
-        known = about.get("max_model_len") or about.get("context_length") or about.get("context_window")
-        context = known if isinstance(known, int) and known > 0 else UNKNOWN_CONTEXT_TOKENS
+        context = _context_tokens(about)
         created = about.get("created")
         self.card = ModelCard(
             name=self.spec.name or self._model,
             engine="remote",
             source=f"{self._model} at {self._remote.where.removeprefix('The remote ')}",
-            context_tokens=min(self.spec.context_tokens or context, context),
+            context_tokens=min(self.spec.context_tokens or context, context or self.spec.context_tokens),
             max_batch=self._streams,
             tools="hermes",
             embeddings=True,
@@ -108,9 +105,11 @@ class RemoteEngine:
         if len(models) == 1 and not asked:
             return models[0]
         self.close()
-        there = f"It has: {', '.join(sorted(by_name)[:20])}." if by_name else "It lists none."
+        named, listed = asked or self.spec.name, sorted(by_name)
+        there = f"It has: {', '.join(listed[:20])}{' and more' if len(listed) > 20 else ''}."
+        what = f"has no model {named!r}" if named else f"serves {len(models)} models" if models else "lists no model"
         next = "Name one behind the URL, as in http://HOST:PORT/v1#MODEL."
-        raise ModelError(f"{self._remote.where} has no model {asked or self.spec.name!r}.", there, next)
+        raise ModelError(f"{self._remote.where} {what}.", there if models else "It lists none.", next)
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
@@ -177,6 +176,17 @@ class RemoteEngine:
         self._open.clear()
         self._ended = []
         self._link.close()
+
+
+def _context_tokens(about: Json) -> int:
+    """How long a listed model's context is: as vLLM, Freehold and two hosted APIs write it, else as llama.cpp's
+    server does (what it was started with, else what the model was trained with). 0 where the remote doesn't say:
+    it is left to refuse what is too long."""
+    meta = about.get("meta")
+    within = [meta.get("n_ctx"), meta.get("n_ctx_train")] if isinstance(meta, dict) else []
+    names = ("max_model_len", "context_tokens", "context_length", "context_window")
+    said = [*(about.get(name) for name in names), *within]
+    return next((size for size in said if isinstance(size, int) and not isinstance(size, bool) and size > 0), 0)
 
 
 class _Row(msgspec.Struct):

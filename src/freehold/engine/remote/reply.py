@@ -13,6 +13,8 @@ import msgspec
 from freehold.core import Chunk, FinishReason, TokenLogprob, Usage
 
 DONE = b"[DONE]"
+_FINISHES: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
+"""What isn't "stop" here; a call of a tool is one, told by its text."""
 
 
 class _Function(msgspec.Struct):
@@ -110,7 +112,7 @@ class Reply:
             self._collect(call)
         if choice.finish_reason:
             self.ended = True
-            self._finish = "length" if choice.finish_reason == "length" else "stop"
+            self._finish = _FINISHES.get(choice.finish_reason, "stop")
             self._stop = choice.stop_reason
         tokens = len(logprobs) if logprobs else int(bool(text or delta.tool_calls))
         if not tokens:

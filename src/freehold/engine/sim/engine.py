@@ -23,7 +23,7 @@ from freehold.engine.sim import words
 from freehold.engine.sim.answer import NEVER, Answer
 from freehold.engine.sim.faults import FAIL_AFTER_TOKENS, parse_faults, strike
 from freehold.errors import EngineFailed, ModelError
-from freehold.profile import open_profile, step_ms
+from freehold.profile import Profile, open_profile, step_ms
 
 DEFAULT_PROFILE = "starter-openvino-2core"
 
@@ -61,7 +61,7 @@ class SimEngine:
         self.card = ModelCard(
             name=spec.name,
             engine="sim",
-            source=f"simulated: {profile.model} on {profile.machine}",
+            source=_source_of(profile),
             context_tokens=context_of(spec, profile.context_tokens),
             max_batch=spec.max_batch or profile.sweet_batch,
             weight_bytes=profile.weight_bytes,
@@ -219,3 +219,10 @@ class SimEngine:
     def _sleep(self, seconds: float) -> None:
         if self.spec.sim_speed and seconds:
             self.clock.sleep(seconds / self.spec.sim_speed)
+
+
+def _source_of(profile: Profile) -> str:
+    """What is imitated, in words; a profile of nothing real says so."""
+    if profile.engine == "sim":
+        return f"made-up text at the pace of the profile {profile.name}, which imitates no model"
+    return f"made-up text at the pace of {profile.model}, on {profile.engine} and {profile.machine}"

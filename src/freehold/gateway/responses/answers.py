@@ -62,7 +62,7 @@ class ResponseErrorReply(Answer):
 
 
 class IncompleteReply(Answer):
-    reason: Literal["max_output_tokens"]
+    reason: Literal["max_output_tokens", "content_filter"]
 
 
 class InputDetails(Answer):

@@ -45,7 +45,7 @@ class Outcome(Record, frozen=True):
             return "cancelled"
         if self.failure is not None:
             return "failed"
-        return "incomplete" if self.finish == "length" else "completed"
+        return "incomplete" if self.finish in ("length", "content_filter") else "completed"
 
 
 def told_of(entry: Entry) -> Told | None:
@@ -127,11 +127,16 @@ def response_object(
         "completed_at": int(outcome.ended_unix_s) if outcome is not None and done else None,
         "status": status,
         "error": _error(outcome.failure) if outcome is not None and status == "failed" else None,
-        "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+        "incomplete_details": {"reason": _why_incomplete(outcome)} if status == "incomplete" else None,
         **told.echo,
         "output": output,
         "usage": _usage(outcome.usage) if outcome is not None and outcome.usage is not None else None,
     }
+
+
+def _why_incomplete(outcome: Outcome | None) -> str:
+    filtered = outcome is not None and outcome.finish == "content_filter"
+    return "content_filter" if filtered else "max_output_tokens"
 
 
 _ERROR_CODES = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
