@@ -15,10 +15,12 @@ import random
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import msgspec
 from rich.console import Console
@@ -37,6 +39,7 @@ from report import Claim, finish, ratio
 from sides import Direct, LlamaServer, Outcome, Served
 
 PROMPT, TOKENS, LONG_PROMPT, CONTEXT = 32, 64, 512, 1024
+QUICK_PROMPT, QUICK_TOKENS = 16, {8: 16, 32: 24}
 ENGINES = ("openvino", "llamacpp")
 
 
@@ -73,8 +76,8 @@ def main() -> int:
         results, firsts = play(sides, told, console)
         memory = {name: side.peak_mb for name, side in sides.items()}
     claims = judge(results) + claims
-    show(console, prepared(source, home / "cache")[0], results, told.streams, memory, firsts, threads)
-    claims += added_latency.measure(home, seconds=4.0 if told.quick else 30.0, console=console)
+    show(console, prepared(source, home / "cache")[0], results, told, memory, firsts)
+    claims += added_latency.measure(home, seconds=2.5 if told.quick else 30.0, console=console)
     return finish("engines", claims)
 
 
@@ -89,39 +92,39 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     told = parser.parse_args()
-    told.tokens = TOKENS
     if told.quick:
-        told.streams, told.rounds, told.tokens = [8, 32], 2, 12
+        told.streams, told.rounds = list(QUICK_TOKENS), 2
     return told
 
 
 def start(
-    stack: ExitStack, spec: dict[str, object], engines: list[str], home: Path, console: Console, *, quick: bool
+    stack: ExitStack, spec: dict[str, Any], engines: list[str], home: Path, console: Console, *, quick: bool
 ) -> tuple[list[Claim], dict[str, Side]]:
-    """All sides, loaded, and what the warm cache saved meanwhile."""
-    sides: dict[str, Side] = {}
-    source = Source(**cast(dict[str, Any], spec["source"]))
-    threads, batch = str(spec["threads"]), str(spec["max_batch"])
-    claims, warm = start_up.measure(console, spec | {"engine": engines[0]}, home / "cache", rounds=1 if quick else 3)
+    """All sides, loaded, and what the warm cache saved meanwhile. A quick run loads several at a time, and doesn't
+    drive the second engine."""
+    source, first = Source(**spec["source"]), engines[0]
+    claims, warm = start_up.measure(console, spec | {"engine": first}, home / "cache", rounds=1 if quick else 3)
     stack.callback(warm.close)
-    sides[f"{engines[0]} engine"] = warm
-    stock = {"path": str(prepared(source, home / "cache")[0]), "threads": spec["threads"], "context_tokens": CONTEXT}
-
-    def add(name: str, side: Side) -> None:
-        stack.callback(side.close)
-        sides[name] = side
-
+    stock = {"path": str(prepared(source, home / "cache")[0]), "context_tokens": CONTEXT}
+    stock |= {key: spec[key] for key in ("threads", "max_batch")}
+    limits = ("--threads", str(spec["threads"]), "--max-batch", str(spec["max_batch"]))
+    openings: dict[str, Callable[[], Side]] = {}
     for engine in engines:
         if engine == "openvino":
-            add("openvino bare loop", Direct("bare", stock))
+            openings["openvino bare loop"] = partial(Direct, "bare", stock)
         else:
-            add("llama.cpp server", LlamaServer(stock | {"max_batch": spec["max_batch"]}))
-        if quick and engine != "openvino":
+            openings["llama.cpp server"] = partial(LlamaServer, stock)
+        if quick and engine != first:
             continue
-        if engine != engines[0]:
-            add(f"{engine} engine", Direct("freehold", spec | {"engine": engine, "cache_dir": str(home / "cache")}))
-        limits = ("--threads", threads, "--max-batch", batch)
-        add(f"{engine} served", Served(home, served_as(source), "--engine", engine, *limits))
+        if engine != first:
+            told = spec | {"engine": engine, "cache_dir": str(home / "cache")}
+            openings[f"{engine} engine"] = partial(Direct, "freehold", told)
+        openings[f"{engine} served"] = partial(Served, home, served_as(source), "--engine", engine, *limits)
+    sides: dict[str, Side] = {f"{first} engine": warm}
+    with ThreadPoolExecutor(len(openings) if quick else 1) as pool:
+        for name, side in zip(openings, pool.map(lambda opened: opened(), openings.values()), strict=True):
+            stack.callback(side.close)
+            sides[name] = side
     return claims if source.kind == "safetensors" else [], sides
 
 
@@ -149,7 +152,8 @@ def play(sides: dict[str, Side], told: argparse.Namespace, console: Console) -> 
                     continue
                 status.update(f"round {done + 1} of {told.rounds}: {name}")
                 for count in told.streams:
-                    results[name, count].append(side.run(prompts(count, PROMPT), told.tokens).tokens_per_s)
+                    length, tokens = (QUICK_PROMPT, QUICK_TOKENS[count]) if told.quick else (PROMPT, TOKENS)
+                    results[name, count].append(side.run(prompts(count, length), tokens).tokens_per_s)
                 if not told.quick:
                     results[name, 0].append(LONG_PROMPT / side.run(prompts(1, LONG_PROMPT), 1).wall_s)
     return results, firsts
@@ -182,37 +186,34 @@ def show(
     console: Console,
     gguf: Path,
     results: Results,
-    streams: list[int],
+    told: argparse.Namespace,
     memory: dict[str, float],
     firsts: dict[str, float],
-    threads: int,
 ) -> None:
     """The table, with the ceilings as its first row."""
-    info = describe(gguf)
-    bandwidth = machine.memory_bandwidth_gb_s(threads)
-    peak = ceiling.matrix_peak_gops(threads)
+    info, threads = describe(gguf), machine.cores()
+    seconds = 0.3 if told.quick else 2.0
+    bandwidth = machine.memory_bandwidth_gb_s(threads, seconds)
+    int8, bf16 = (ceiling.matrix_peak_gops(threads, kind, seconds) for kind in ("int8", "bf16"))
     in_matrices = (
         info.parameters - len(info.tokens) * info.heads * info.key_dim
     )  # a prompt's tokens skip the vocabulary
     title = f"{gguf.name}: {info.parameters / 1e6:.0f}M parameters, {info.weight_bytes / 1e6:.0f} MB, {threads} threads"
     table = Table(title=title, box=None, header_style="bold")
     table.add_column("tokens/s")
-    for heading in (
-        *(f"{count} streams" if count > 1 else "1 stream" for count in streams),
-        "prefill",
-        "warm start to first token s",
-        "memory MB",
-    ):
+    for count in told.streams:
+        table.add_column(f"{count} streams" if count > 1 else "1 stream", justify="right")
+    for heading in ("prefill", "warm start to first token s", "memory MB"):
         table.add_column(heading, justify="right")
-    top = [f"{bandwidth * 1e9 / info.weight_bytes:.0f}" if count == 1 else "" for count in streams]
-    table.add_row(
-        f"ceiling ({bandwidth:.0f} GB/s, {peak:.0f} int8 GOPS)", *top, f"{peak * 1e9 / 2 / in_matrices:.0f}", "", ""
-    )
+    top = [f"{bandwidth * 1e9 / info.weight_bytes:.0f}" if count == 1 else "" for count in told.streams]
+    ceilings = f"ceiling ({bandwidth:.0f} GB/s, {int8:.0f} int8 and {bf16:.0f} bf16 GOPS)"
+    table.add_row(ceilings, *top, f"{int8 * 1e9 / 2 / in_matrices:.0f}", "", "")
     for name, used in memory.items():
         cells = [
-            f"{statistics.median(results[name, count]):.0f}" if results[name, count] else "-" for count in [*streams, 0]
+            f"{statistics.median(results[name, count]):.0f}" if results[name, count] else "-"
+            for count in [*told.streams, 0]
         ]
-        table.add_row(name, *cells, f"{firsts[name]:.1f}", f"{used:.0f}")
+        table.add_row(name, *cells, "-" if told.quick else f"{firsts[name]:.1f}", f"{used:.0f}")
     console.print(table)
 
 
