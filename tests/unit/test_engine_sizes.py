@@ -13,7 +13,7 @@ import model_checkpoints as made
 from freehold.engine.base import EngineSpec
 from freehold.engine.facts import kv_budget_bytes
 from freehold.engine.llamacpp.engine import _sizes
-from freehold.engine.remarks import context_of, remark
+from freehold.engine.remarks import context_of, remarking
 from freehold.errors import ModelError
 from freehold.machine import memory_limit_bytes
 from freehold.model.convert import convert
@@ -59,8 +59,8 @@ def test_no_context_is_longer_than_the_model_s(caplog: pytest.LogCaptureFixture)
         assert [context_of(spec(context_tokens=asked), CONTEXT) for asked in (0, 64, 128)] == [128, 64, 128]
         assert caplog.messages == []
         assert context_of(spec(context_tokens=4096), CONTEXT) == CONTEXT
-        remark("converting", 1, 2)
-        remark("rows stay f16", 0, 0)
+        remarking(None)("converting", 1, 2)
+        remarking(None)("rows stay f16", 0, 0)
     assert caplog.messages == ["model.context_cut", "model.remark"]
 
 
