@@ -136,6 +136,8 @@ class Chunk(msgspec.Struct, array_like=True, gc=False):
     """The stop string or token id that ended it, if one did."""
     embeddings: tuple[tuple[float, ...], ...] | None = None
     """kind `embed`: one vector for each input, on the last chunk."""
+    ids: tuple[int, ...] = ()
+    """The token ids behind `tokens`, with which another worker can go on; empty where the engine hides them."""
 
 
 class Answer(Record, frozen=True):
@@ -161,6 +163,39 @@ class Result(Record, frozen=True):
     first_token_ms: float | None = None
     """From accepted to the first token leaving the worker."""
     total_ms: float = 0.0
+
+
+# ---- what is measured ----------------------------------------------------------------------------
+
+Outcome = Literal["ok", "refused", "failed", "timeout", "cancelled", "unsent"]
+"""`refused`: the server said no at once (429, 503). `unsent`: the run was ended before its time came."""
+
+
+class Sample(Record, frozen=True):
+    """One request of a load run as its client saw it. Times are seconds since the run began, on one monotonic
+    clock; latencies count from `intended_s`, so a client that sends late hides nothing."""
+
+    number: int
+    intended_s: float
+    """When the schedule wanted it sent."""
+    sent_s: float
+    end_s: float
+    outcome: Outcome
+    first_s: float | None = None
+    """The first token's arrival."""
+    status: int = 0
+    """HTTP status; 0 without a reply."""
+    error: str = ""
+    retry_after_s: float | None = None
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    gaps_ms: tuple[float, ...] = ()
+    """Between token events, in order (ITL); empty where the answer wasn't streamed."""
+    queue_ms: float | None = None
+    """As the server tells it."""
+    group: str = ""
+    """Tenant, user or conversation it belongs to."""
 
 
 # ---- who does it ---------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
+from freehold import order
 from freehold.clock import VirtualClock
 from freehold.core import Answer, Failure, Request, Result, Usage
 from freehold.errors import Conflict
-from freehold.ledger import order
 from freehold.ledger.protocol import FORGET_S, MAX_ATTEMPTS
 from freehold.ledger.sqlite import SqliteLedger
 

@@ -63,7 +63,7 @@ class Ledger(Protocol):
         ...
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
-        """Take queued requests in order (`ledger/order.py`), marking them running. `limit` counts answers:
+        """Take queued requests in order (`order.py`), marking them running. `limit` counts answers:
         a request takes `n` places; the first is taken however wide it is. Never one past its deadline."""
         ...
 

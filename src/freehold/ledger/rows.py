@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from freehold import order
 from freehold.core import Json, Request, Result
 from freehold.errors import InvalidRequest
-from freehold.ledger import order
 
 _encoder = msgspec.msgpack.Encoder()
 requests = msgspec.msgpack.Decoder(Request)

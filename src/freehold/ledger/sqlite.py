@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from freehold import order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Failure, Json, Request, Result
 from freehold.errors import Conflict, DeadlinePassed, WorkerDied
-from freehold.ledger import disk, order, rows, statements
+from freehold.ledger import disk, rows, statements
 from freehold.ledger.protocol import FORGET_S, MAX_ATTEMPTS, Claim, Depth, Entry, State
 
 STATES: tuple[State, ...] = ("queued", "running", "done")

@@ -15,7 +15,7 @@ INSERT INTO bodies (seq, request) VALUES (:seq, :request);
 SELECT 1 FROM requests WHERE state = 0 LIMIT 1;
 
 -- name: next_queued
--- Walks the queue index in the order of ledger/order.py and stops after :limit rows.
+-- Walks the queue index in the order of order.py and stops after :limit rows.
 SELECT requests.seq, requests.answers, requests.attempt, requests.accepted_unix_s, bodies.request
 FROM requests INDEXED BY queue JOIN bodies ON bodies.seq = requests.seq
 WHERE requests.state = 0 AND requests.due_unix_s > :now

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freehold.core import Request
-from freehold.ledger.order import key, overdue, take
+from freehold.order import key, overdue, take
 
 
 def asked(priority: int = 0, deadline: float | None = None) -> Request:

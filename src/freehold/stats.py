@@ -1,0 +1,3 @@
+"""Statistics that more than one room needs. Pure and small; each formula names its source."""
+
+from __future__ import annotations
