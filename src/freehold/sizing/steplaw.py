@@ -79,6 +79,18 @@ def fit_samples(samples: Sequence[Sample]) -> Fit:
     return Fit(law=law, error=relative_error(columns, ms, np.array([base, sequence])), seen=len(told))
 
 
+def fit_levels(levels: Sequence[tuple[int, float, float, float]]) -> Fit:
+    """From batch sizes alone, where an engine hides its steps: (streams, ms of one token for each, ms until all had
+    their first token, context tokens). The law is the measured points themselves; reading a prompt is what the first
+    tokens took beyond a step, by the median."""
+    points = tuple((streams, ms) for streams, ms, _, _ in levels)
+    if len(points) > 1 and points[-1][1] < points[-2][1]:  # noise: a law's last slope must not fall
+        points = (*points[:-1], (points[-1][0], points[-2][1]))
+    prefill = [max(0.0, first - ms) / max(1.0, streams * context) for streams, ms, first, context in levels]
+    law = StepLaw(batch_points=points, prefill_ms_per_token=float(np.median(prefill)))
+    return Fit(law=law, error=0.0, seen=len(levels))
+
+
 def non_negative(columns: Floats, values: Floats) -> list[float]:
     """The non-negative factors of `columns` with the least sum of squared relative errors."""
     weight = 1.0 / np.maximum(values, 1e-9)
