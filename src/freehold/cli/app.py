@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, profile, serve, workers
+from freehold.cli import chat, config, doctor, internal, keys, profile, restarts, serve, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
+app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)
