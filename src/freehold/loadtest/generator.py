@@ -22,7 +22,7 @@ import numpy as np
 import freehold
 from freehold.core import Record, Sample
 from freehold.errors import FreeholdError, Unreachable, UsageError
-from freehold.loadtest.arrivals import Times
+from freehold.loadtest.arrivals import Times, dice
 from freehold.loadtest.orders import Begin, Due, Frames, More, Report, Setup, Stop, frame
 from freehold.loadtest.target import Address, Prompts, Target, address
 
@@ -279,15 +279,21 @@ def _setups(
     """One for each process. Users are dealt out in turn, like requests."""
     family, place = _find(where)
     same = Setup(
-        address=where, head=_head(target, where), timeout_s=target.timeout_s, family=family, place=place, seed=seed,
+        address=where,
+        head=_head(target, where),
+        timeout_s=target.timeout_s,
+        family=family,
+        place=place,
         keep_text=keep_text,
-    )  # fmt: skip
+    )
     if not isinstance(load, Closed):
         return [same] * processes
+    seeds = [int(dice(seed, "think", user).integers(1 << 62)) for user in range(load.users)]
     return [
         msgspec.structs.replace(
             same,
             users=tuple(range(load.users))[first::processes],
+            user_seeds=tuple(seeds[first::processes]),
             all_users=load.users,
             until_s=load.seconds,
             think_s=load.think_s,
@@ -298,7 +304,7 @@ def _setups(
     ]
 
 
-def _find(where: Address) -> tuple[int, tuple[str | int | bytes, ...]]:
+def _find(where: Address) -> tuple[int, tuple[str | int, ...]]:
     """The socket address behind the host: the first that takes a connection."""
     why = ""
     try:
@@ -313,7 +319,7 @@ def _find(where: Address) -> tuple[int, tuple[str | int | bytes, ...]]:
             except OSError as error:
                 why = f"{error.strerror or 'It does not answer in time'}."
             else:
-                return family, place
+                return family, tuple(part for part in place if not isinstance(part, bytes))
     raise Unreachable(
         f"Nobody answers at {where.host}:{where.port}.", why,
         "Start a server with `freehold serve`, or name the right address.",

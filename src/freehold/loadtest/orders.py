@@ -25,11 +25,13 @@ class Setup(Record, frozen=True, tag="setup"):
     """Everything before the number in `content-length`."""
     timeout_s: float
     family: int
-    place: tuple[str | int | bytes, ...]
+    place: tuple[str | int, ...]
     """The socket address behind the host name, found once."""
     keep_text: bool = False
     users: tuple[int, ...] = ()
     """Closed loop: the numbers of the users this process plays; without any, each request has its own time."""
+    user_seeds: tuple[int, ...] = ()
+    """Closed loop: where each one's pauses come from."""
     until_s: float = 0.0
     """Closed loop: no user begins another request after this."""
     think_s: float = 0.0
@@ -39,7 +41,6 @@ class Setup(Record, frozen=True, tag="setup"):
     stagger_s: float = 0.0
     """Closed loop: the first requests of all users are spread over this."""
     all_users: int = 0
-    seed: int = 0
 
 
 class Begin(Record, frozen=True, tag="begin"):

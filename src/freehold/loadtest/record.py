@@ -1,7 +1,7 @@
 """The folder of a run: raw samples and a manifest, from which every table can be computed again.
 
 `samples.jsonl` has one `core.Sample` a line, appended as they come, so memory stays flat however long a run is and
-what was measured survives a crash. `manifest.json` says what was asked of whom, with which seed and versions, on which machine.
+what was measured survives a crash. `manifest.json` says what was asked of whom, with which seed and versions.
 """
 
 from __future__ import annotations

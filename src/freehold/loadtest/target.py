@@ -32,7 +32,7 @@ class Target(Record, frozen=True):
     extra: Json = {}
     """Goes into every body as it is: `temperature`, `ignore_eos` and what else a server knows."""
     timeout_s: float = 600.0
-    """After its intended moment, a request is given up."""
+    """So long after it was sent, a request is given up."""
 
     def body(self, ask: Ask) -> bytes:
         asked: Json = {"model": self.model}
