@@ -86,6 +86,7 @@ class Run(Iterator[tuple[float, list[Sample]]]):
         """The run's second 0 on the monotonic clock."""
         self.zero_unix_s = 0.0
         self._target = target
+        self._head = _head(target, where)
         self._load = load
         self._prompts = prompts
         self._next = 0
@@ -181,7 +182,10 @@ class Run(Iterator[tuple[float, list[Sample]]]):
 
     def _due(self, number: int, at_s: float) -> Due:
         ask = self._prompts(number)
-        return Due(number, at_s, ask.group, self._target.body(ask))
+        body = self._target.body(ask)
+        more = "".join(f"{name}: {value}\r\n" for name, value in ask.headers.items())
+        head = self._head + f"{more}Content-Length: {len(body)}\r\n\r\n".encode()
+        return Due(number, at_s, ask.group, head + body)
 
     def _gather(self, wait_s: float, stopping: bool = False) -> None:
         for key, _ in self._poller.select(wait_s):
@@ -280,7 +284,6 @@ def _setups(
     family, place = _find(where)
     same = Setup(
         address=where,
-        head=_head(target, where),
         timeout_s=target.timeout_s,
         family=family,
         place=place,
@@ -340,4 +343,4 @@ def _head(target: Target, where: Address) -> bytes:
         lines.append(f"Authorization: Bearer {target.api_key}")
     if any("\n" in line or "\r" in line for line in lines):
         raise UsageError("The API key or the address has a line break in it.")
-    return "\r\n".join([*lines, "Content-Length: "]).encode()
+    return "".join(f"{line}\r\n" for line in lines).encode()

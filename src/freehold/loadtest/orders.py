@@ -21,8 +21,6 @@ class Setup(Record, frozen=True, tag="setup"):
     """First of all: whom to ask, and how."""
 
     address: Address
-    head: bytes
-    """Everything before the number in `content-length`."""
     timeout_s: float
     family: int
     place: tuple[str | int, ...]
@@ -55,7 +53,8 @@ class Due(msgspec.Struct, frozen=True, array_like=True, gc=False):
     number: int
     at_s: float
     group: str
-    body: bytes
+    request: bytes
+    """Head and body, ready to be sent."""
 
 
 class More(Record, frozen=True, tag="more"):

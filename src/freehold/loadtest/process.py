@@ -137,9 +137,8 @@ class Player:
             now_s = time.monotonic()
 
     def _send(self, due: Due, intended_s: float, user: int) -> None:
-        request = self._setup.head + b"%d\r\n\r\n" % len(due.body) + due.body
         group = due.group or (f"user-{user}" if user != NOBODY else "")
-        exchange = Exchange(due.number, group, intended_s, request, keep=self._setup.keep_text, user=user)
+        exchange = Exchange(due.number, group, intended_s, due.request, keep=self._setup.keep_text, user=user)
         exchange.sent_s = time.monotonic()
         self._limits.append((exchange.sent_s + self._setup.timeout_s, exchange))
         self._try(exchange)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from freehold.core import Json, Record
+from freehold.core import Record
 from freehold.errors import UsageError
 from freehold.loadtest.arrivals import dice
 from freehold.loadtest.formats.mooncake import BLOCK_TOKENS
@@ -87,14 +87,16 @@ def of_trace(trace: Trace, scale: Scale, *, seed: int = 0, longest: int | None =
         text = ""
         if trace.blocks and trace.blocks[row]:
             text = _of_blocks(pool, trace.blocks[row], words, scale)
-        extra: Json = {}
+        headers = {}
         if trace.priorities and trace.priorities[row]:
-            extra["priority"] = trace.priorities[row]
+            headers["x-freehold-priority"] = str(trace.priorities[row])
+        if trace.deadlines_s and (deadline_s := trace.deadlines_s[row]) is not None:
+            headers["x-freehold-deadline-ms"] = str(max(1, round(1e3 * deadline_s)))
         return Ask(
             text=text or pool.text(number, words),
             output_tokens=max(1, outputs[row]),
             group=trace.groups[row] if trace.groups else "",
-            extra=extra,
+            headers=headers,
         )
 
     return ask

@@ -56,6 +56,7 @@ class Ask(Record, frozen=True):
     output_tokens: int | None = None
     """At most; None: the server's default."""
     group: str = ""
+    headers: dict[str, str] = {}
     extra: Json = {}
 
 
