@@ -12,7 +12,19 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, profile, restarts, serve, workers
+from freehold.cli import (
+    chat,
+    config,
+    doctor,
+    internal,
+    keys,
+    load,
+    profile,
+    restarts,
+    serve,
+    versus,
+    workers,
+)
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -29,6 +41,8 @@ app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("load", rich_help_panel=MEASURE)(load.load)
+app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
