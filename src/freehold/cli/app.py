@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, serve, workers
+from freehold.cli import chat, config, cost, doctor, internal, keys, report, serve, verdict, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -24,11 +24,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVE, LOOK, SET = "Serve", "Look", "Set up"
+SERVE, LOOK, MONEY, SET = "Serve", "Look", "The money", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("cost", rich_help_panel=MONEY)(cost.cost)
+app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
+app.command("report", rich_help_panel=MONEY)(report.report)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)

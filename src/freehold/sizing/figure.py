@@ -83,11 +83,13 @@ def usd(value: float) -> str:
     """Dollars as precise as anybody needs: `$1,234`, `$12.30`, `$0.00049`."""
     if math.isinf(value):
         return "never"
-    if abs(value) >= 1e6:
+    if value < 0:
+        return f"-{usd(-value)}"
+    if value >= 1e6:
         return f"${amount(value)}"
-    if abs(value) >= 100:
+    if value >= 100:
         return f"${value:,.0f}"
-    if abs(value) >= 1 or value == 0:
+    if value >= 1 or value == 0:
         return f"${value:,.2f}"
     return f"${_plain(value, 3)}"
 
@@ -95,8 +97,8 @@ def usd(value: float) -> str:
 def shown(figure: Figure) -> str:
     """Value with unit and, where there is one, the interval."""
     write = usd if figure.unit.startswith("USD") else amount
-    unit = figure.unit.removeprefix("USD").removeprefix("/").strip()
-    per = f" a {unit}" if unit and figure.unit.startswith("USD") else (f" {unit}" if unit else "")
+    unit = figure.unit.removeprefix("USD")
+    per = f" {unit}" if unit and not unit.startswith("/") else unit
     text = f"{write(figure.value)}{per}"
     return text if figure.exact else f"{text} ({write(figure.ends[0])} to {write(figure.ends[1])})"
 
