@@ -15,13 +15,16 @@ import freehold
 from freehold.cli import (
     chat,
     config,
+    cost,
     doctor,
     internal,
     keys,
     load,
     profile,
+    report,
     restarts,
     serve,
+    verdict,
     versus,
     workers,
 )
@@ -36,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVE, LOOK, MEASURE, SET = "Serve", "Look", "Measure", "Set up"
+SERVE, LOOK, MEASURE, MONEY, SET = "Serve", "Look", "Measure", "The money", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
@@ -46,6 +49,9 @@ app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
+app.command("cost", rich_help_panel=MONEY)(cost.cost)
+app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
+app.command("report", rich_help_panel=MONEY)(report.report)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)
