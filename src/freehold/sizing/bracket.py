@@ -109,9 +109,7 @@ class Ladder:
         return _rung(users, now_s, kept, begin, self.objectives), kept[begin:]
 
 
-def _rung(
-    users: int, seconds: float, kept: list[Sample], begin: int, objectives: tuple[Objective, ...]
-) -> Rung:
+def _rung(users: int, seconds: float, kept: list[Sample], begin: int, objectives: tuple[Objective, ...]) -> Rung:
     counted = kept[begin:]
     since_s = kept[begin - 1].end_s if begin else 0.0
     spell_s = max(1e-9, (kept[-1].end_s if kept else 0.0) - since_s)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freehold.sizing.bracket import Guess
+
 Floats = NDArray[np.float64]
 
 KNEES = 361
@@ -106,4 +107,3 @@ def half_width(low: float, high: float) -> float:
 def grid(capacity_per_s: float) -> Floats:
     """Rates that the knee may have, evenly on the logarithm."""
     return np.geomspace(capacity_per_s / LOWEST, capacity_per_s * HIGHEST, KNEES)
-
