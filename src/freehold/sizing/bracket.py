@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freehold.core import Record, Sample
-from freehold.sizing.probe import Probe
+from freehold.sizing.probe import Probe, end
 from freehold.sizing.slo import Objective, judge
 
 Floats = NDArray[np.float64]
@@ -100,9 +100,7 @@ class Ladder:
                 if count >= plenty or (count >= enough and now_s >= worth_s) or now_s >= longest_s:
                     break
         finally:
-            close = getattr(trial, "close", None)
-            if close is not None:
-                close()
+            end(trial)
         self.seconds += now_s
         kept = sorted(samples, key=lambda sample: sample.end_s)
         begin = min(users, len(kept) // 4)
