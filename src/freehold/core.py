@@ -198,6 +198,17 @@ class Sample(Record, frozen=True):
     """Tenant, user or conversation it belongs to."""
 
 
+class LoggedRequest(Record, frozen=True):
+    """One line of Freehold's request log: what a load test needs to play it again, and no text."""
+
+    arrival_unix_s: float
+    input_tokens: int
+    output_tokens: int
+    tenant: str = ""
+    priority: int = 0
+    deadline_unix_s: float | None = None
+
+
 # ---- who does it ---------------------------------------------------------------------------------
 
 Phase = Literal["download", "convert", "map", "compile", "warmup"]

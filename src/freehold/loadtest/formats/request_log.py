@@ -1,0 +1,38 @@
+"""Freehold's own request log: one `core.LoggedRequest` a line, so that yesterday's traffic can be played again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from freehold.core import LoggedRequest
+from freehold.loadtest.formats.row import Row, bad_line
+
+COLUMNS = ("arrival_unix_s", "input_tokens", "output_tokens")
+LATEST_UNIX_S = 1e11
+"""The year 5138: beyond it, somebody wrote milliseconds."""
+
+
+def read(path: Path) -> Iterator[Row]:
+    decode = msgspec.json.Decoder(LoggedRequest).decode
+    with path.open("rb") as lines:
+        for number, text in enumerate(lines, 1):
+            if not text.strip():
+                continue
+            try:
+                line = decode(text)
+            except msgspec.DecodeError as error:
+                raise bad_line(path, number, f"{error}.") from error
+            if line.arrival_unix_s > LATEST_UNIX_S:
+                raise bad_line(path, number, f"arrival_unix_s is {line.arrival_unix_s:.0f}: are these milliseconds?")
+            due = line.deadline_unix_s
+            yield Row(
+                at_s=line.arrival_unix_s,
+                input_tokens=line.input_tokens,
+                output_tokens=line.output_tokens,
+                group=line.tenant,
+                priority=line.priority,
+                deadline_s=None if due is None else due - line.arrival_unix_s,
+            )
