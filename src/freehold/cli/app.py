@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, load, serve, versus, workers
+from freehold.cli import chat, config, doctor, internal, keys, knee, load, serve, versus, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ SERVE, MEASURE, LOOK, SET = "Serve", "Measure", "Look", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("load", rich_help_panel=MEASURE)(load.load)
+app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)

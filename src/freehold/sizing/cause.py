@@ -1,7 +1,7 @@
 """Why it breaks at the knee: where the time of the requests that missed went, against a server with one user.
 
-A request's time is cut into four: late at the client, waiting, reading the prompt, writing. What grew most is the cause. Refusals and
-long pauses in the middle of answers are told apart, for they look like none of these.
+A request's time is cut into four: late at the client, waiting, reading the prompt, writing. What grew most is the
+cause. Refusals and long pauses in the middle of answers are told apart, for they look like none of these.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from freehold.core import Record, Sample
 from freehold.sizing.slo import Objective, judge
 
+Floats = NDArray[np.float64]
 Name = Literal["client", "refusals", "failures", "queue", "prefill", "memory", "decode", "none"]
 
 PAUSE_TIMES = 20.0
-"""A gap this many times the usual one, in the middle of an answer, is a pause."""
+PAUSE_SHARE = 0.25
+"""A gap this many times the usual one, and this share of the whole request, is a pause in the middle of an answer."""
 PAUSED_SHARE = 0.05
 READS = 0.5
 """Rank correlation of the first token's time with prompt length from which reading, not waiting, explains it."""
@@ -28,15 +31,15 @@ WORDS: dict[Name, str] = {
     "failures": "Requests fail or time out.",
     "queue": "Requests wait for a place: all of them are taken, so more batch or more instances help.",
     "prefill": "Reading prompts holds up first tokens: shorter or cached prompts, or more compute, help.",
-    "memory": "Answers stop in the middle and go on later, as when the KV cache is full: fewer at once, or more memory, help.",
+    "memory": "Answers stop in the middle and go on later, as with a full KV cache: fewer at once or more memory help.",
     "decode": "Each token takes longer as more answers run at once: memory bandwidth is shared among them.",
     "none": "Nothing broke in what was measured.",
 }
 
 
 class Cause(Record, frozen=True):
-    """The cause, in words, with the share of the missed requests (refusals, failures, memory) or of their added time that
-    it explains."""
+    """The cause, in words, with the share of the missed requests (refusals, failures, memory) or of their added time
+    that it explains."""
 
     name: Name
     share: float
@@ -68,9 +71,7 @@ def cause(objective: Objective, calm: Sequence[Sample], broken: Sequence[Sample]
     return _grown(objective, calm, broken, answered)
 
 
-def _grown(
-    objective: Objective, calm: Sequence[Sample], broken: Sequence[Sample], answered: Sequence[Sample]
-) -> Cause:
+def _grown(objective: Objective, calm: Sequence[Sample], broken: Sequence[Sample], answered: Sequence[Sample]) -> Cause:
     """What of a request's time grew most."""
     before, after = parts([s for s in calm if s.outcome == "ok"]), parts(answered)
     grown: dict[Name, float] = {
@@ -91,7 +92,8 @@ def _grown(
 
 
 def parts(samples: Sequence[Sample]) -> Parts:
-    """Where the time of answered requests goes, on average. Without a queue time from the server, waiting counts as prefill."""
+    """Where the time of answered requests goes, on average. Without a queue time from the server, waiting counts as
+    prefill."""
     if not samples:
         return Parts(late=0.0, queue=0.0, prefill=0.0, decode=0.0)
     cut = np.zeros(4)
@@ -106,7 +108,8 @@ def parts(samples: Sequence[Sample]) -> Parts:
 
 def _paused(sample: Sample) -> bool:
     gaps = sorted(sample.gaps_ms)
-    return len(gaps) >= 8 and gaps[-1] > PAUSE_TIMES * max(gaps[len(gaps) // 2], 1.0)
+    total_ms = 1000 * (sample.end_s - sample.intended_s)
+    return len(gaps) >= 8 and gaps[-1] > max(PAUSE_TIMES * gaps[len(gaps) // 2], PAUSE_SHARE * total_ms)
 
 
 def _reading_explains(samples: Sequence[Sample]) -> bool:
@@ -114,8 +117,10 @@ def _reading_explains(samples: Sequence[Sample]) -> bool:
     pairs = [(s.input_tokens, s.first_s - s.sent_s) for s in samples if s.first_s is not None]
     if len(pairs) < 20 or len({tokens for tokens, _ in pairs}) < 4:
         return False
-    ranks = np.argsort(np.argsort(np.array(pairs, float), axis=0), axis=0)
-    return float(np.corrcoef(ranks.T)[0, 1]) >= READS
+    table: Floats = np.array(pairs, float)
+    ranks = np.argsort(np.argsort(table, axis=0), axis=0)
+    together: Floats = np.atleast_2d(np.corrcoef(ranks[:, 0], ranks[:, 1]))
+    return float(together[0, 1]) >= READS
 
 
 def _told(name: Name, share: float) -> Cause:

@@ -1,29 +1,26 @@
 """The knee: the highest rate at which every objective is still kept, found in few short trials.
 
-A ladder of closed loops guesses it (`bracket.py`), open-loop trials near the guess test it, each ended as soon as its verdict
-is certain or all its time is used (`sequential.py`), and what all of them show is gathered in one distribution (`posterior.py`), whose
-median is the next rate to try. The search ends when its interval is narrow enough or the time is over.
+A ladder of closed loops guesses it (`bracket.py`), open-loop trials near the guess test it, each ended as soon as its
+verdict is certain or all its time is used (`sequential.py`), and what all of them show is gathered in one
+distribution (`posterior.py`), whose median is the next rate to try. The search ends when its interval is narrow
+enough or the time is over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 
-from freehold.core import Record
 from freehold.errors import FreeholdError
-from freehold.sizing.bracket import Ladder, Rung, guess
+from freehold.sizing.bracket import Ladder, guess
 from freehold.sizing.evidence import Trial, View
+from freehold.sizing.found import Found, Outcome, Plan, Progress, Tried, Watch
 from freehold.sizing.posterior import Posterior, grid, half_width, lowest, spread_of
 from freehold.sizing.probe import Probe, end
-from freehold.sizing.sequential import Standing, Verdict, overall, standings, weighed
+from freehold.sizing.sequential import Standing, overall, standings, weighed
 from freehold.sizing.slo import Objective
 from freehold.stats import evidence_against
-
-Outcome = Literal["found", "none", "beyond"]
-"""`none`: no rate keeps the SLO; the knee is 0. `beyond`: it holds up to all that this client can send; the knee is that rate."""
 
 LOOK = 1.12
 """A trial is looked at each time it has become this much longer."""
@@ -37,51 +34,6 @@ CERTAIN = 0.01
 """Chance of calling an SLO hopeless that isn't."""
 
 
-class Plan(Record, frozen=True):
-    """How much time the search may take, and how narrow the interval should be."""
-
-    longest_s: float = 600.0
-    """Measuring time of everything together."""
-    precision: float = 0.06
-    """Half the width of the interval, as a share of the knee, at which the search ends."""
-    confidence: float = 0.9
-    trials: int = 5
-    """Into about so many trials the time is divided; those that end early leave theirs to the others."""
-    ladder_share: float = 0.15
-    """Of the time, at most, for the closed loops."""
-
-
-class Tried(Record, frozen=True):
-    """One open-loop trial, ended."""
-
-    rate_per_s: float
-    seconds: float
-    verdict: Verdict
-    standings: tuple[Standing, ...]
-    rising: bool
-    late: bool = False
-    """The client could not send on time; a miss here is no evidence."""
-
-
-class Found(Record, frozen=True):
-    """Where the knee is, and what was done to find it."""
-
-    outcome: Outcome
-    knee_per_s: float
-    low_per_s: float
-    high_per_s: float
-    confidence: float
-    seconds: float
-    binding: Objective
-    """The one that breaks first."""
-    ladder: tuple[Rung, ...]
-    tried: tuple[Tried, ...]
-
-
-Watch = Callable[[str, Trial | None, View | None], None]
-"""Told what goes on: in words, and the trial with its latest view if one is running."""
-
-
 class Search:
     """One search of one server. `run` it; the trials stay in `trials` with all their samples."""
 
@@ -91,7 +43,7 @@ class Search:
         self.probe = probe
         self.objectives = tuple(objectives)
         self.plan = plan or Plan()
-        self.watch = watch or (lambda *_: None)
+        self.watch = watch or (lambda _: None)
         self.ladder = Ladder(self.objectives)
         self.trials: list[Trial] = []
         self.views: list[View] = []
@@ -102,8 +54,11 @@ class Search:
 
     def run(self, seed: int = 0) -> Found:
         """Raises `FreeholdError` where no request is ever answered."""
-        self.watch("closed loop", None, None)
-        self.ladder.climb(self.probe, self.plan.longest_s * self.plan.ladder_share)
+        self.ladder.climb(
+            self.probe,
+            self.plan.longest_s * self.plan.ladder_share,
+            lambda rung: self.watch(Progress(seconds=self.ladder.seconds, rung=rung)),
+        )
         self.seconds = self.ladder.seconds
         _must_answer(self.ladder)
         if self._hopeless() is not None:
@@ -188,12 +143,27 @@ class Search:
                     continue
                 look_s = now_s * LOOK
                 view = trial.view()
-                self.watch("trial", trial, view)
+                self._show(trial, view)
                 if now_s >= longest_s or self._decided(trial, view):
                     break
         finally:
             end(running)
         return view
+
+    def _show(self, trial: Trial, view: View) -> None:
+        low, _, high = self._spread()
+        self.watch(
+            Progress(
+                seconds=self.seconds + trial.now_s,
+                number=len(self.tried) + 1,
+                rate_per_s=trial.rate_per_s,
+                trial_s=trial.now_s,
+                requests=view.requests,
+                rising=view.is_rising,
+                low_per_s=low,
+                high_per_s=high,
+            )
+        )
 
     def _decided(self, trial: Trial, view: View) -> bool:
         each = standings(view)
@@ -206,7 +176,9 @@ class Search:
         return half_width(low, high) <= self.plan.precision
 
     def _weigh(self, running: tuple[float, tuple[Standing, ...]] | None = None) -> None:
-        told = [(tried.rate_per_s, tried.standings) for tried in self.tried if not tried.late or tried.verdict == "pass"]
+        told = [
+            (tried.rate_per_s, tried.standings) for tried in self.tried if not tried.late or tried.verdict == "pass"
+        ]
         if running is not None:
             told.append(running)
         for i, posterior in enumerate(self.posteriors):
@@ -261,4 +233,6 @@ def _must_answer(ladder: Ladder) -> None:
         )
     if first.failed == 1.0:
         told = next((s.error or f"status {s.status}" for s in ladder.samples[0]), "")
-        raise FreeholdError("Every request failed, already with one user.", f"The server said: {told}", "Mend that first.")
+        raise FreeholdError(
+            "Every request failed, already with one user.", f"The server said: {told}", "Mend that first."
+        )

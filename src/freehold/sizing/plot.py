@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 BITS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -44,7 +45,7 @@ def plot(
     for p in shown:
         low, high = max(p.low, bottom), min(p.high, top)
         field.line(p.x, low, p.x, high)
-    for a, b in zip(shown, shown[1:], strict=False):
+    for a, b in pairwise(shown):
         field.line(a.x, a.y, b.x, b.y)
     field.across(limit)
     if knee:

@@ -26,7 +26,9 @@ _ALIASES = {
     "failure": "error",
 }
 _UNITS_MS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "sec": 1000.0, "min": 60_000.0}
-_TOKEN = re.compile(r"\s*(?:(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|[a-zA-Z]*)|(?P<word>[a-zA-Z][\w.-]*)|(?P<sign><=|<|≤))")
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|[a-zA-Z]*)|(?P<word>[a-zA-Z][\w.-]*)|(?P<sign><=|<|≤))"
+)
 _KNOWN = (
     "Write `p99 e2e < 500ms`, `p95 ttft < 0.2s`, `p99 itl < 50ms`, `p90 tpot < 40ms`, `p99 queue < 1s` "
     "or `error rate < 1%`; several with commas."
@@ -207,7 +209,9 @@ def _limit_ms(reader: _Reader) -> float:
     unit = match["unit"].lower()
     if unit not in _UNITS_MS:
         reader.at = reader_at
-        raise reader.wrong(f"{match[0].strip()} has {'no' if not unit else 'a wrong'} unit; us, ms, s and min are known.")
+        raise reader.wrong(
+            f"{match[0].strip()} has {'no' if not unit else 'a wrong'} unit; us, ms, s and min are known."
+        )
     limit_ms = float(match["number"]) * _UNITS_MS[unit]
     if limit_ms <= 0:
         reader.at = reader_at
