@@ -1,8 +1,9 @@
 """Is the knee where the search says it is, and how soon does it know?
 
-Servers whose knee is known, in virtual time: M/M/1 queues (by formula), batch servers and continuous batchers on a step law (the
-limit is the percentile that a run of 300,000 requests at the knee shows). On each, the search with 600 s against an
-exhaustive sweep of 20 rates of 5 minutes. Then, how often the interval of a p99 holds it, near saturation.
+Servers whose knee is known, in virtual time: M/M/1 queues (by formula), batch servers and continuous batchers on a
+step law (the limit is the percentile that a run of 300,000 requests at the knee shows). On each, the search with 600
+s against an exhaustive sweep of 20 rates of 5 minutes. Then, how often the interval of a p99 holds it, near
+saturation.
 
     python benchmarks/knee.py [--quick]
 
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 
 from freehold.sizing.bracket import rising_fit
 from freehold.sizing.dependence import percentile
-from freehold.sizing.knee import Plan, Search
+from freehold.sizing.found import Plan
+from freehold.sizing.knee import Search
 from freehold.sizing.slo import Objective
 from freehold.sizing.synthetic import Batches, Queue, Run, Server, Steps, Synthetic, poisson
 from freehold.stats import normal_quantile
@@ -146,7 +148,8 @@ def measure(number: int) -> Seen:
 
 
 def held(number: int) -> list[tuple[bool, bool, float]]:
-    """For each of `LOADS`: did our 95 % interval of the p99 hold it, did the order statistics', and how wide was ours?"""
+    """For each of `LOADS`: did our 95 % interval of the p99 hold it, did the order statistics', and how wide was
+    ours?"""
     told = []
     for load in LOADS:
         rng = np.random.default_rng([SEED, 1, number])
@@ -158,7 +161,7 @@ def held(number: int) -> list[tuple[bool, bool, float]]:
         ours = percentile(values, 0.99)
         ranked = np.sort(values)
         reach = normal_quantile(0.975) * math.sqrt(ROW * 0.99 * 0.01)
-        usual = ranked[int(0.99 * ROW - reach)] <= true <= ranked[int(math.ceil(0.99 * ROW + reach))]
+        usual = ranked[int(0.99 * ROW - reach)] <= true <= ranked[math.ceil(0.99 * ROW + reach)]
         told.append((ours.low <= true <= ours.high, bool(usual), math.log(ours.high / ours.low) / 2))
     return told
 
@@ -169,7 +172,7 @@ def held(number: int) -> list[tuple[bool, bool, float]]:
 def show(kind: str, seen: list[Seen]) -> None:
     off, sweep_off = np.abs([s.off for s in seen]), np.abs([s.sweep_off for s in seen])
     print(
-        f"{kind:<9}{len(seen):>4} servers: search off by {np.median(off):.3f} (median), {np.quantile(off, 0.9):.3f} (90 %),"
+        f"{kind:<9}{len(seen):>4} servers: off by {np.median(off):.3f} (median), {np.quantile(off, 0.9):.3f} (90 %),"
         f" {off.max():.3f} (worst), mean {np.mean([s.off for s in seen]):+.3f}; sweep {np.median(sweep_off):.3f},"
         f" {np.quantile(sweep_off, 0.9):.3f}, {sweep_off.max():.3f}; interval holds"
         f" {np.mean([s.covered for s in seen]):.2f}, half width {np.mean([s.width for s in seen]):.3f}"
@@ -189,18 +192,21 @@ def main() -> int:
     show("all", seen)
     for i, load in enumerate(LOADS):
         print(
-            f"p99 of {ROW} requests at load {load}: our interval holds {told[:, i, 0].mean():.2f}, the order statistics'"
-            f" {told[:, i, 1].mean():.2f}; ours is {told[:, i, 2].mean():.2f} wide (half, on the logarithm)"
+            f"p99 of {ROW} requests at load {load}: our interval holds {told[:, i, 0].mean():.2f},"
+            f" the order statistics' {told[:, i, 1].mean():.2f};"
+            f" half width of ours {told[:, i, 2].mean():.2f}, on the logarithm"
         )
     against = np.abs([s.against_sweep for s in seen])
+    off = [s.off for s in seen]
+    slowest = max(s.seconds for s in seen) / SWEEP_RATES / SWEEP_S
     claims = [
         Claim("knee against the sweep's, 90 % of servers within", float(np.quantile(against, 0.9)), "<=", 0.10),
-        Claim("knee against the true one, 90 % of servers within", float(np.quantile(np.abs([s.off for s in seen]), 0.9)), "<=", 0.10),
+        Claim("knee against the true one, 90 % of servers within", float(np.quantile(np.abs(off), 0.9)), "<=", 0.10),
         Claim("90 % interval of the knee holds it", float(np.mean([s.covered for s in seen])), ">=", 0.90),
-        Claim("measuring time over the sweep's, worst", max(s.seconds for s in seen) / SWEEP_RATES / SWEEP_S, "<=", 0.10),
+        Claim("measuring time over the sweep's, worst", slowest, "<=", 0.10),
         Claim("interval of the p99 holds it, worst load", float(told[:, :, 0].mean(axis=0).min()), ">=", 0.90),
         Claim("order statistics' interval, best load", float(told[:, :, 1].mean(axis=0).max()), "<=", 0.20),
-    ]  # fmt: skip
+    ]
     return finish("knee", claims)
 
 

@@ -24,7 +24,8 @@ def betaln(a: float, b: float) -> float:
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
-    """P(Beta(a, b) <= x), the regularised incomplete beta function (Abramowitz and Stegun 26.5.8, by Lentz's method)."""
+    """P(Beta(a, b) <= x), the regularised incomplete beta function (Abramowitz and Stegun 26.5.8, by Lentz's
+    method)."""
     if x <= 0.0:
         return 0.0
     if x >= 1.0:
@@ -124,7 +125,8 @@ def evidence_against(share: float, hits: float, trials: float, prior: tuple[floa
 
 
 def share_sequence(hits: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """The confidence sequence of a share: all shares that `evidence_against` doesn't refute. Holds at all looks together."""
+    """The confidence sequence of a share: all shares that `evidence_against` doesn't refute. Holds at all looks
+    together."""
     if trials <= 0:
         return 0.0, 1.0
     bar = -math.log(1.0 - confidence)

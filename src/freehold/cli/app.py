@@ -19,6 +19,7 @@ from freehold.cli import (
     doctor,
     internal,
     keys,
+    knee,
     load,
     profile,
     report,
@@ -42,10 +43,11 @@ app = typer.Typer(
 SERVE, LOOK, MEASURE, MONEY, SET = "Serve", "Look", "Measure", "The money", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
+app.command("load", rich_help_panel=MEASURE)(load.load)
+app.command("knee", rich_help_panel=MEASURE)(knee.knee)
+app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
-app.command("load", rich_help_panel=MEASURE)(load.load)
-app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)

@@ -77,7 +77,7 @@ def plan(wanted: Wanted) -> Plan:
         raise UsageError("--burstiness is for --arrivals gamma.", next="Give both, or neither.")
     if wanted.think is not None and wanted.users is None:
         raise UsageError("--think is for users.", next="Give --users too.")
-    trace = _trace(wanted) if wanted.trace else None
+    trace = trace_of(wanted) if wanted.trace else None
     if wanted.users is not None:
         return _closed(wanted, trace)
     if trace is not None and not given:
@@ -162,7 +162,7 @@ def _with_prompts(wanted: Wanted, trace: Trace | None, load: Times | Closed, tol
     )
 
 
-def _trace(wanted: Wanted) -> Trace:
+def trace_of(wanted: Wanted) -> Trace:
     from freehold.loadtest.trace import KNOWN, read
 
     assert wanted.trace is not None

@@ -1,21 +1,21 @@
 """The first guess of the knee, in seconds: a closed loop of 1, 2, 4, ... users, checked by Little's law.
 
-What a server gives with n requests inside says nearly all about it. With the throughput X(n) of each rung, its number of
-requests under Poisson arrivals is a birth-death chain with death rates X(n) (a flow-equivalent server: Chandy, Herzog and
-Woo 1975), and a request that finds n inside fares as one of n + 1 users did. That gives the share of misses at any rate. It
-is a guess, which open-loop trials then test; it is exact for one FIFO server.
+What a server gives with n requests inside says nearly all about it. With the throughput X(n) of each rung, its number
+of requests under Poisson arrivals is a birth-death chain with death rates X(n) (a flow-equivalent server: Chandy,
+Herzog and Woo 1975), and a request that finds n inside fares as one of n + 1 users did. That gives the share of
+misses at any rate. It is a guess, which open-loop trials then test; it is exact for one FIFO server.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from freehold.core import Record, Sample
-from freehold.sizing.probe import Probe
+from freehold.sizing.probe import Probe, end
 from freehold.sizing.slo import Objective, judge
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ class Ladder:
         """The most answers per second that any number of users got, chance smoothed out."""
         return float(rising_fit([rung.per_s for rung in self.rungs], [rung.requests for rung in self.rungs])[-1])
 
-    def climb(self, probe: Probe, longest_s: float) -> None:
+    def climb(self, probe: Probe, longest_s: float, told: Callable[[Rung], None] = lambda _: None) -> None:
         """Double the users until throughput gains nothing more, half of the answers miss, or `longest_s` is over."""
         users, flat = 1, 0
         while users <= MOST_USERS and self.seconds < longest_s:
@@ -79,6 +79,7 @@ class Ladder:
                 break  # cut off before every user had an answer: the quick ones alone say nothing
             self.rungs.append(rung)
             self.samples.append(samples)
+            told(rung)
             flat = flat + 1 if rung.per_s < before * GAINS else 0
             if flat >= 2 or rung.failed > 0.5 or rung.per_s > probe.ceiling_per_s:
                 break
@@ -100,20 +101,19 @@ class Ladder:
                 if count >= plenty or (count >= enough and now_s >= worth_s) or now_s >= longest_s:
                     break
         finally:
-            close = getattr(trial, "close", None)
-            if close is not None:
-                close()
+            end(trial)
         self.seconds += now_s
         kept = sorted(samples, key=lambda sample: sample.end_s)
-        begin = min(users, len(kept) // 4)
-        return _rung(users, now_s, kept, begin, self.objectives), kept[begin:]
+        since_s = kept[min(users, len(kept) // 4) - 1].end_s if len(kept) >= ROUNDS else 0.0
+        counted = [sample for sample in kept if sample.end_s > since_s]
+        if not counted:  # they all ended at once
+            since_s, counted = 0.0, kept
+        return _rung(users, now_s, counted, since_s, self.objectives), counted
 
 
-def _rung(users: int, seconds: float, kept: list[Sample], begin: int, objectives: tuple[Objective, ...]) -> Rung:
-    counted = kept[begin:]
-    since_s = kept[begin - 1].end_s if begin else 0.0
-    spell_s = max(1e-9, (kept[-1].end_s if kept else 0.0) - since_s)
-    per_s = len(counted) / spell_s
+def _rung(users: int, seconds: float, counted: list[Sample], since_s: float, objectives: tuple[Objective, ...]) -> Rung:
+    spell_s = counted[-1].end_s - since_s if counted else 0.0
+    per_s = len(counted) / spell_s if spell_s > 0 else 0.0
     mean_s = sum(sample.end_s - sample.intended_s for sample in counted) / max(1, len(counted))
     missed = []
     for objective in objectives:
@@ -147,11 +147,11 @@ def guess(ladder: Ladder, which: int) -> Guess:
     """The rate at which objective number `which` is just kept, by the birth-death chain."""
     objective = ladder.objectives[which]
     rungs = ladder.rungs
-    inside = np.arange(1, MOST_INSIDE + 1)
+    inside = np.arange(1, MOST_INSIDE + 1, dtype=np.float64)
     users = np.array([rung.users for rung in rungs], float)
     per_s = rising_fit([rung.per_s for rung in rungs], [rung.requests for rung in rungs])
     death = np.exp(np.interp(np.log(inside), np.log(users), np.log(per_s)))
-    missing = np.concatenate([_missing(ladder, which, inside, death)])
+    missing = _missing(ladder, which, inside, death)
     rates = death[-1] * np.linspace(0.02, 0.995, 160)
     shares = np.array([_share_at(rate, death, missing) for rate in rates])
     odds = np.log(np.clip(shares, 1e-9, 1 - 1e-9) / (1 - np.clip(shares, 1e-9, 1 - 1e-9)))
@@ -171,8 +171,8 @@ def _share_at(rate: float, death: Floats, missing: Floats) -> float:
 
 
 def _missing(ladder: Ladder, which: int, inside: Floats, death: Floats) -> Floats:
-    """Share of misses among n users for each n: the rungs' quantiles, joined between rungs and stretched beyond the last one as
-    the time there grows, n / X(n)."""
+    """Share of misses among n users for each n: the rungs' quantiles, joined between rungs and stretched beyond the
+    last one as the time there grows, n / X(n)."""
     objective = ladder.objectives[which]
     curves, users = [], []
     for rung, samples in zip(ladder.rungs, ladder.samples, strict=False):
@@ -184,7 +184,7 @@ def _missing(ladder: Ladder, which: int, inside: Floats, death: Floats) -> Float
     if not curves or objective.metric == "itl":
         # gaps: their share is measured on each rung
         shares = [rung.missed[which] for rung in ladder.rungs]
-        return np.interp(np.log(inside), np.log([r.users for r in ladder.rungs]), shares)
+        return np.asarray(np.interp(np.log(inside), np.log([r.users for r in ladder.rungs]), shares))
     table = np.array(curves)
     joined = np.stack([np.interp(np.log(inside), np.log(users), column) for column in table.T], axis=1)
     last = users[-1]
@@ -193,7 +193,7 @@ def _missing(ladder: Ladder, which: int, inside: Floats, death: Floats) -> Float
     if objective.metric in ("e2e", "ttft", "queue"):
         joined[beyond] *= stretch[:, None]
     kept = np.array([np.interp(objective.limit_ms, row, LEVELS, left=0.0, right=1.0) for row in joined])
-    return failed + (1 - failed) * (1 - kept)
+    return np.asarray(failed + (1 - failed) * (1 - kept))
 
 
 def rising_fit(values: Sequence[float], weights: Sequence[float]) -> Floats:

@@ -1,7 +1,7 @@
 """How much a row of dependent requests is worth: design effect, effective sample size, percentiles with an interval.
 
-In a queue neighbours wait together, so a thousand requests may say no more than thirty. Nothing here assumes that they are
-independent: spread is always taken between stretches of time, never between requests.
+In a queue neighbours wait together, so a thousand requests may say no more than thirty. Nothing here assumes that
+they are independent: spread is always taken between stretches of time, never between requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ BLOCKS = (40, 20, 10)
 ALIKE = 0.3
 """Neighbouring stretches that correlate more than this are too short."""
 SECTIONS = ((20.0, 12), (10.0, 8), (0.0, 4))
-"""(effective requests beyond the percentile, sections): with few, only wide sections see the whole of the dependence."""
+"""(effective requests beyond the percentile, sections): with few, only wide sections see the whole of the
+dependence."""
 
 
 class Interval(Record, frozen=True):
@@ -47,8 +48,8 @@ def share_variance(misses: Floats, units: Floats, blocks: int) -> tuple[float, f
 
 
 def design_effect(misses: Floats, units: Floats) -> float:
-    """By how much the share's variance exceeds that of independent requests, at least 1. Blocks are as short as they can be
-    without being alike; data too few for blocks of ten count as wholly dependent within each of them."""
+    """By how much the share's variance exceeds that of independent requests, at least 1. Blocks are as short as they
+    can be without being alike; data too few for blocks of ten count as wholly dependent within each of them."""
     total = float(units.sum())
     share = float(misses.sum()) / total if total else 0.0
     if not 0 < share < 1:
@@ -72,12 +73,13 @@ def tail_effect(values: Floats, share: float) -> float:
 
 
 def percentile(values: Floats, q: float, confidence: float = 0.95) -> Interval:
-    """The q-quantile of `values` (in order of time, infinite for failures) with an interval that holds under dependence.
+    """The q-quantile of `values` (in order of time, infinite for failures) with an interval that holds under
+    dependence.
 
-    Sectioning on the logarithm (Asmussen and Glynn 2007, III.5; Nakayama 2014): the quantile of the whole, the spread of the
-    sections' quantiles about it, Student's t. A short row sees too few of the rare long waits, and its sections even fewer;
-    what they lack beside the whole moves the centre up (the jackknife's correction). With under four requests
-    beyond the percentile in a section there is no upper end.
+    Sectioning on the logarithm (Asmussen and Glynn 2007, III.5; Nakayama 2014): the quantile of the whole, the spread
+    of the sections' quantiles about it, Student's t. A short row sees too few of the rare long waits, and its
+    sections even fewer; what they lack beside the whole moves the centre up (the jackknife's correction). With under
+    four requests beyond the percentile in a section there is no upper end.
     """
     n, beyond = len(values), 1 - q
     if n == 0:
@@ -90,11 +92,12 @@ def percentile(values: Floats, q: float, confidence: float = 0.95) -> Interval:
         low = float(np.quantile(values, max(0.0, q - 3 * math.sqrt(q * beyond / max(effective, 1.0))), method="lower"))
         return Interval(value=value, low=low if math.isfinite(low) else value, high=math.inf, effective=effective)
     whole = math.log(value)
-    parts = np.log(np.quantile(values[: size * sections].reshape(sections, size), q, axis=1, method="higher"))
+    parts = np.quantile(values[: size * sections].reshape(sections, size), q, axis=1, method="higher")
+    if not (np.isfinite(parts).all() and (parts > 0).all()):
+        return Interval(value=value, low=0.0, high=math.inf, effective=effective)
+    parts = np.log(parts)
     centre = whole + max(0.0, whole - float(parts.mean())) / (sections - 1)
     error = math.sqrt(float(((parts - whole) ** 2).sum()) / (sections - 1) / sections)
     reach = t_quantile((1 + confidence) / 2, sections - 1) * error
-    if not math.isfinite(reach):
-        return Interval(value=value, low=0.0, high=math.inf, effective=effective)
     low, high = min(value, math.exp(centre - reach)), max(value, math.exp(centre + reach))
     return Interval(value=value, low=low, high=high, effective=effective)

@@ -1,7 +1,7 @@
 """One trial as columns: every sample judged once when it comes, looked at as arrays whenever a verdict is sought.
 
-Decides which requests may be judged at a moment: only those old enough that each has either ended or certainly missed its
-limit. Otherwise the quick ones would be counted and the slow ones not yet, and every server would look good.
+Decides which requests may be judged at a moment: only those old enough that each has either ended or certainly missed
+its limit. Otherwise the quick ones would be counted and the slow ones not yet, and every server would look good.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Trial:
 
 
 class View:
-    """A trial at one moment: `misses[i]`, `units[i]` and `values_ms[i]` of objective i, request by request in the order they
-    were wanted, without warm-up and without those too young to judge."""
+    """A trial at one moment: `misses[i]`, `units[i]` and `values_ms[i]` of objective i, request by request in the
+    order they were wanted, without warm-up and without those too young to judge."""
 
     def __init__(self, trial: Trial, rows: Floats) -> None:
         self.trial = trial
@@ -74,8 +74,8 @@ class View:
 
 
 def _patience_s(trial: Trial, rows: Floats) -> float:
-    """How old a request must be to be judged: past the limits on whole answers; for other metrics, as old as nearly every
-    answer takes, since only an ended request tells its first token."""
+    """How old a request must be to be judged: past the limits on whole answers; for other metrics, as old as nearly
+    every answer takes, since only an ended request tells its first token."""
     patience_s = max((o.limit_ms / 1000 for o in trial.objectives if o.metric == "e2e"), default=0.0)
     took = rows[:, 2] - rows[:, 1]
     took = took[np.isfinite(took)]
@@ -85,8 +85,8 @@ def _patience_s(trial: Trial, rows: Floats) -> float:
 
 
 def _with_pending(rows: Floats, trial: Trial) -> Floats:
-    """Adds the requests that later ones have overtaken: sent, and not ended. One older than the limit on whole answers has missed
-    it; to the other metrics it counts for nothing until it is far older than any answer."""
+    """Adds the requests that later ones have overtaken: sent, and not ended. One older than the limit on whole
+    answers has missed it; to the other metrics it counts for nothing until it is far older than any answer."""
     if not len(rows):
         return rows
     missing = np.setdiff1d(np.arange(int(rows[-1, 0])), rows[:, 0].astype(int))

@@ -1,9 +1,10 @@
 """What all trials together say about where the knee is: a grid of chances, sharpened by each look.
 
 Near the knee the odds of a miss grow as exp(slope * rate / knee): exactly so for an M/M/1 queue, and nearly for
-whatever has an exponential tail. So there are two unknowns, knee and slope. Each trial weighs in with its *effective* requests;
-far from the knee, where that law need not hold, a trial only says on which side it is. The ladder's guess is the prior, with
-heavy tails in case it is wrong. Trials go where this puts the knee (probabilistic bisection: Waeber, Frazier and Henderson 2013).
+whatever has an exponential tail. So there are two unknowns, knee and slope. Each trial weighs in with its *effective*
+requests; far from the knee, where that law need not hold, a trial only says on which side it is. The ladder's guess
+is the prior, with heavy tails in case it is wrong. Trials go where this puts the knee (probabilistic bisection:
+Waeber, Frazier and Henderson 2013).
 """
 
 from __future__ import annotations

@@ -31,3 +31,10 @@ class Probe(Protocol):
     def closed(self, users: int) -> Trial:
         """`users` that each ask again as soon as they have their answer."""
         ...
+
+
+def end(trial: Trial) -> None:
+    """End `trial` early; a plain iterator has nothing to end."""
+    close = getattr(trial, "close", None)
+    if close is not None:
+        close()

@@ -1,7 +1,8 @@
 """When is one trial's verdict certain? As early as the data allow, looked at as often as one likes.
 
-Each objective's share of misses is tested by a confidence sequence on *effective* requests, so neighbours that waited together count
-once. A rising backlog is never a pass; if the newest requests miss as well, it is a fail: there is no steady state to wait for.
+Each objective's share of misses is tested by a confidence sequence on *effective* requests, so neighbours that waited
+together count once. A rising backlog is never a pass; if the newest requests miss as well, it is a fail: there is no
+steady state to wait for.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def _standing(view: View, i: int, objective: Objective, alpha: float) -> Standin
 
 
 def _effect(view: View, i: int) -> float:
-    """The design effect of objective i. Where misses are few it can't be seen in them, so that of the largest values stands in:
-    longer waits cluster no more than shorter ones."""
+    """The design effect of objective i. Where misses are few it can't be seen in them, so that of the largest values
+    stands in: longer waits cluster no more than shorter ones."""
     own = design_effect(view.misses[i], view.units[i])
     if view.misses[i].sum() >= CERTAIN_MISSES:
         return own
@@ -78,7 +79,7 @@ def _effect(view: View, i: int) -> float:
     if not np.isfinite(values).any():
         values = view.rows[:, 2] - view.rows[:, 1]
     top = values[np.isfinite(values)].max(initial=0.0)
-    return max(own, tail_effect(np.minimum(values, top), 0.05) * view.units[i].mean())
+    return max(own, tail_effect(np.minimum(values, top), 0.05) * float(view.units[i].mean()))
 
 
 def _late_share(view: View, i: int) -> float:
@@ -96,8 +97,9 @@ def overall(each: tuple[Standing, ...]) -> Verdict:
 
 
 def weighed(told: Sequence[tuple[float, Standing]]) -> list[Weighed]:
-    """What (rate, standing) of one objective in all trials weigh together. Each design effect is drawn towards that of
-    all: where by chance few requests waited the effect looks small as well, and lucky trials would outweigh unlucky ones."""
+    """What (rate, standing) of one objective in all trials weigh together. Each design effect is drawn towards that
+    of all: where by chance few requests waited the effect looks small as well, and lucky trials would outweigh
+    unlucky ones."""
     told = [(rate, standing) for rate, standing in told if standing.units]
     if not told:
         return []

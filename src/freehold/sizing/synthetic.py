@@ -96,8 +96,9 @@ class Batches(Record, frozen=True):
 
 
 class Steps(Record, frozen=True):
-    """Continuous batching on a step law: a step takes `base_s + sequence_s * running`, and longer by `prefill_s` for each
-    prompt that is read in it; every running answer gets one token a step. Answers are geometric with mean `tokens`."""
+    """Continuous batching on a step law: a step takes `base_s + sequence_s * running`, and longer by `prefill_s` for
+    each prompt that is read in it; every running answer gets one token a step. Answers are geometric with mean
+    `tokens`."""
 
     base_s: float
     sequence_s: float

@@ -1,7 +1,7 @@
 """What of a trial may count: the warm-up is found and cut, and a backlog that rises forbids a verdict.
 
-A trial begins with an empty server (too fast) and perhaps a cold one (too slow). Above capacity there is no steady state at
-all, only a queue that grows: percentiles then say how long was measured, and nothing of the server.
+A trial begins with an empty server (too fast) and perhaps a cold one (too slow). Above capacity there is no steady
+state at all, only a queue that grows: percentiles then say how long was measured, and nothing of the server.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ WINDOWS = 8
 def warm_from(values: Floats) -> int:
     """Index of the first value that counts; 0 where nothing shows that the beginning differs.
 
-    Only a row on a certain slope is cut, by MSER-5 (White 1997): where the mean of the rest, over means of five, is most
-    certain. Cutting always would favour quiet stretches over crowded ones, and make any server look better than it is.
-    Logarithms are taken, so that one long wait isn't mistaken for the beginning; what isn't finite counts as the largest finite value.
+    Only a row on a certain slope is cut, by MSER-5 (White 1997): where the mean of the rest, over means of five, is
+    most certain. Cutting always would favour quiet stretches over crowded ones, and make any server look better than
+    it is. Logarithms are taken, so that one long wait isn't mistaken for the beginning; what isn't finite counts as
+    the largest finite value.
     """
     groups = len(values) // GROUP
     finite = values[np.isfinite(values)]
@@ -45,7 +46,8 @@ def warm_from(values: Floats) -> int:
 
 
 def filled_from(waiting: Floats) -> int:
-    """Index of the first moment at which the backlog is as large as it typically is: until then an empty server fills."""
+    """Index of the first moment at which the backlog is as large as it typically is: until then an empty server
+    fills."""
     return int(np.argmax(waiting >= np.median(waiting))) if len(waiting) else 0
 
 
@@ -71,9 +73,9 @@ def backlog(intended_s: Floats, end_s: Floats, until_s: float) -> tuple[Floats, 
 def rising(waiting: Floats, alpha: float = 0.05) -> bool:
     """Does the backlog rise, beyond what a queue does by chance?
 
-    Tests the increments between the means of eight stretches for a mean over 0. For a backlog that wanders without a drift
-    they are independent and the test is exact; for one that returns to its mean they cancel out and it is careful. The
-    first stretch is left out: there the queue fills.
+    Tests the increments between the means of eight stretches for a mean over 0. For a backlog that wanders without a
+    drift they are independent and the test is exact; for one that returns to its mean they cancel out and it is
+    careful. The first stretch is left out: there the queue fills.
     """
     parts = waiting[: len(waiting) // WINDOWS * WINDOWS].reshape(WINDOWS, -1).mean(axis=1)[1:]
     steps = np.diff(parts)

@@ -1,0 +1,116 @@
+"""The search's answer in one record: the knee, what to plan with, why it breaks, and a row for each rate.
+
+What the commands print and keep; whoever sizes a fleet divides by its lower bound.
+"""
+
+from __future__ import annotations
+
+import math
+
+from freehold.core import Record
+from freehold.sizing.bracket import Rung
+from freehold.sizing.cause import Cause, cause
+from freehold.sizing.found import Found, Outcome
+from freehold.sizing.knee import Search
+from freehold.sizing.sequential import Verdict
+from freehold.sizing.summary import Row, row
+
+NEAR = 1.5
+"""Trials up to so many times the knee tell why it breaks there; farther up everything breaks."""
+
+
+class Judgement(Record, frozen=True):
+    """One objective in one trial."""
+
+    objective: str
+    misses: float | None
+    """Share; None before anything could be judged."""
+    allowed: float
+    effective: float
+    """Independent requests the trial is worth for this."""
+    verdict: Verdict
+
+
+class Rate(Record, frozen=True):
+    """One rate that was tried."""
+
+    row: Row
+    verdict: Verdict
+    rising: bool
+    """The backlog rose: no steady state, so its percentiles tell of the trial's length only."""
+    late: bool
+    warm_up_s: float
+    judgements: tuple[Judgement, ...]
+
+
+class Answer(Record, frozen=True):
+    """Rates are requests/s. `high_per_s` is None where nothing bounds it."""
+
+    outcome: Outcome
+    knee_per_s: float
+    low_per_s: float
+    high_per_s: float | None
+    confidence: float
+    recommended_per_s: float
+    headroom: float
+    objectives: tuple[str, ...]
+    binding: str
+    cause: Cause
+    seconds: float
+    """Measuring time."""
+    ladder: tuple[Rung, ...]
+    rates: tuple[Rate, ...]
+
+
+def answer(search: Search, found: Found, headroom: float = 0.2) -> Answer:
+    """`headroom`: the share below the knee at which to run."""
+    rates = tuple(_rate(search, i) for i in range(len(search.tried)))
+    return Answer(
+        outcome=found.outcome,
+        knee_per_s=found.knee_per_s,
+        low_per_s=found.low_per_s,
+        high_per_s=found.high_per_s if math.isfinite(found.high_per_s) else None,
+        confidence=found.confidence,
+        recommended_per_s=(1 - headroom) * found.knee_per_s,
+        headroom=headroom,
+        objectives=tuple(str(objective) for objective in search.objectives),
+        binding=str(found.binding),
+        cause=_cause(search, found),
+        seconds=found.seconds,
+        ladder=found.ladder,
+        rates=tuple(sorted(rates, key=lambda each: each.row.rate_per_s)),
+    )
+
+
+def _rate(search: Search, i: int) -> Rate:
+    trial, view, tried = search.trials[i], search.views[i], search.tried[i]
+    kept = [sample for sample in trial.samples if sample.intended_s >= view.warm_s]
+    return Rate(
+        row=row(trial.rate_per_s, trial.now_s - view.warm_s, kept, search.objectives),
+        verdict=tried.verdict,
+        rising=tried.rising,
+        late=tried.late,
+        warm_up_s=view.warm_s,
+        judgements=tuple(
+            Judgement(
+                objective=str(standing.objective),
+                misses=None if math.isnan(standing.share) else standing.share,
+                allowed=standing.objective.allowed,
+                effective=standing.effective,
+                verdict=standing.verdict,
+            )
+            for standing in tried.standings
+        ),
+    )
+
+
+def _cause(search: Search, found: Found) -> Cause:
+    """From the trials just above the knee, or whatever missed most; with one user alone, from that user's."""
+    calm = search.ladder.samples[0]
+    if not search.trials:
+        return cause(found.binding, calm, calm)
+    over = [t for t in search.trials if found.knee_per_s <= t.rate_per_s <= NEAR * found.knee_per_s]
+    trials = over or [max(search.trials, key=lambda trial: trial.rate_per_s)]
+    if any(tried.late for tried in search.tried) and found.outcome != "found":
+        trials = [trial for trial, tried in zip(search.trials, search.tried, strict=True) if tried.late]
+    return cause(found.binding, calm, [sample for trial in trials for sample in trial.samples])
