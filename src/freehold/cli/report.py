@@ -34,14 +34,29 @@ def report(
     told = document.comparison(run, read(other)) if other else document.document(run)
     name = "comparison.html" if other else "report.html"
     path = out or (other or folder) / name
-    made = f"Made by Freehold {_version()} on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
+    when = _when()
     command = " ".join(["freehold", "report", str(folder), *([str(other)] if other else [])])
-    _write(path, page.page(told, made, command))
-    _write(path.with_suffix(".md"), markdown.markdown(told, made))
+    _write(path, page.page(told, when, command))
+    _write(path.with_suffix(".md"), markdown.markdown(told, when))
     if as_json:
         print_json(_plain(told, path))
     else:
         _print(told, path)
+
+
+def made(folder: Path) -> Path:
+    """The page of `folder`, written there; its path."""
+    from freehold.sizing.report import document, markdown, page
+
+    told, path = document.document(read(folder)), folder / "report.html"
+    when = _when()
+    _write(path, page.page(told, when, f"freehold report {folder}"))
+    _write(path.with_suffix(".md"), markdown.markdown(told, when))
+    return path
+
+
+def _when() -> str:
+    return f"Made by Freehold {_version()} on {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC."
 
 
 def read(folder: Path) -> Run:

@@ -41,9 +41,23 @@ def verdict(
 
 def _tell(asked: money.Asked, *, seed: int, with_naive: bool, as_json: bool) -> None:
     from freehold.sizing import inputs, naive
-    from freehold.sizing.verdict import decide
 
     found = money.gather(asked)
+    decided, told = decided_of(asked, found, seed=seed)
+    simple = naive.naive(inputs.case(found.inputs), found.answers) if with_naive else None
+    told["naive"] = simple
+    if not as_json:
+        _print(decided, asked, found)
+        for line in money.naive_lines(simple, found.answers) if simple else ():
+            print(line)
+    money.finish(asked, "verdict.json", told, as_json=as_json)
+
+
+def decided_of(asked: money.Asked, found: money.Gathered, *, seed: int = 1) -> tuple[Verdict, dict[str, Any]]:
+    """The verdict, and what verdict.json holds. Raises `UsageError` without an API or tokens."""
+    from freehold.sizing import inputs
+    from freehold.sizing.verdict import decide
+
     case = inputs.case(found.inputs)
     if not case.api_input_usd and not case.api_output_usd:
         raise UsageError(
@@ -53,7 +67,6 @@ def _tell(asked: money.Asked, *, seed: int, with_naive: bool, as_json: bool) -> 
     if not case.input_tokens and not case.output_tokens:
         raise UsageError("An API bills tokens, and nobody has said how many.", next="Add --tokens 256/128.")
     decided = decide(found.inputs, found.answers, seed=seed)
-    simple = naive.naive(case, found.answers) if with_naive else None
     told: dict[str, Any] = {
         "verdict": decided.decision,
         "sentence": decided.sentence,
@@ -61,12 +74,7 @@ def _tell(asked: money.Asked, *, seed: int, with_naive: bool, as_json: bool) -> 
         "hardware": found.hardware,
     }
     told |= {name: getattr(decided, name) for name in decided.__struct_fields__ if name not in ("decision", "sentence")}
-    told |= {"checks": found.checks, "naive": simple, "seed": seed}
-    if not as_json:
-        _print(decided, asked, found)
-        for line in money.naive_lines(simple, found.answers) if simple else ():
-            print(line)
-    money.finish(asked, "verdict.json", told, as_json=as_json)
+    return decided, told | {"checks": found.checks, "seed": seed}
 
 
 def _print(decided: Verdict, asked: money.Asked, found: money.Gathered) -> None:
