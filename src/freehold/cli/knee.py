@@ -76,7 +76,9 @@ def knee(
     if out is not None:
         _keep(out, told, console)
     if as_json:
-        print_json(told)
+        import msgspec
+
+        print_json(msgspec.json.decode(msgspec.json.encode(told)))  # what isn't bounded is null, as JSON has no infinity
 
 
 def _search(
