@@ -197,14 +197,16 @@ def _play(
 
     console = Console(stderr=as_json, highlight=False)
     found = probe(target, exact=exact, seed=seed)
-    console.print(f"{target.model} at {target.url}: {chosen.words}", markup=False)
+    console.print(f"{target.model} at {target.url}: {chosen.words}", markup=False, soft_wrap=True)
     for note in _notes(found, exact):
-        console.print(note, style="yellow")
+        console.print(note, style="yellow", soft_wrap=True)
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         interrupted = _record(Path(folder), found, chosen, processes, seed, console)
         told = _report(open_run(Path(folder)), met, console)
     if out is not None:
-        console.print(f"\nsamples and manifest in {out}; `freehold load {out}` shows this again", markup=False)
+        console.print(
+            f"\nsamples and manifest in {out}; `freehold load {out}` shows this again", markup=False, soft_wrap=True
+        )
     if as_json:
         print_json({**told, "interrupted": interrupted})
     return interrupted
