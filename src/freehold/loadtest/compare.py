@@ -1,7 +1,7 @@
 """Two servers that were asked the same: how their latencies differ, with an interval, and how far their answers agree.
 
-Requests are compared in pairs. Neighbours in time are alike (a queue makes them so), so the interval comes from resampling
-whole stretches of time: the moving-block bootstrap (Künsch 1989), with blocks of about the square root of the pairs.
+Requests are compared in pairs. Neighbours in time are alike (a queue makes them so), so the interval comes from
+resampling whole stretches: the moving-block bootstrap (Künsch 1989), with blocks of the square root of the pairs.
 """
 
 from __future__ import annotations
