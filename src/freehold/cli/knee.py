@@ -81,7 +81,9 @@ def knee(
         keep(out, *told)
         console.print(f"\nsamples of every trial and the answer in {out}", markup=False)
     if as_json:
-        print_json(told[0])
+        import msgspec
+
+        print_json(msgspec.json.decode(msgspec.json.encode(told[0])))  # what isn't bounded is null, as JSON has no infinity
 
 
 def _search(

@@ -123,6 +123,9 @@ def load(
         Path | None, typer.Option("--out", help="Keep samples and manifest in this folder.", rich_help_panel=RESULT)
     ] = None,
     processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="That send.")] = 1,
+    measure_ceiling: Annotated[
+        bool, typer.Option("--ceiling/--no-ceiling", help="Measure after the run what the client can do at most.")
+    ] = True,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed sends the same.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -139,7 +142,7 @@ def load(
     met = _met(slo)
     chosen = plan(wanted)
     target = target_of(url, model, api, api_key, stream, seconds_of(timeout, "--timeout"))
-    if _play(target, chosen, met, exact, out, processes, seed, as_json):
+    if _play(target, chosen, met, exact, out, processes, seed, measure_ceiling, as_json):
         raise typer.Exit(INTERRUPTED)
 
 
@@ -187,6 +190,7 @@ def _play(
     out: Path | None,
     processes: int,
     seed: int,
+    measure_ceiling: bool,
     as_json: bool,
 ) -> bool:
     """The whole run; True if it was interrupted."""
@@ -197,14 +201,16 @@ def _play(
 
     console = Console(stderr=as_json, highlight=False)
     found = probe(target, exact=exact, seed=seed)
-    console.print(f"{target.model} at {target.url}: {chosen.words}", markup=False)
+    console.print(f"{target.model} at {target.url}: {chosen.words}", markup=False, soft_wrap=True)
     for note in _notes(found, exact):
-        console.print(note, style="yellow")
+        console.print(note, style="yellow", soft_wrap=True)
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
-        interrupted = _record(Path(folder), found, chosen, processes, seed, console)
+        interrupted = _record(Path(folder), found, chosen, processes, seed, measure_ceiling, console)
         told = _report(open_run(Path(folder)), met, console)
     if out is not None:
-        console.print(f"\nsamples and manifest in {out}; `freehold load {out}` shows this again", markup=False)
+        console.print(
+            f"\nsamples and manifest in {out}; `freehold load {out}` shows this again", markup=False, soft_wrap=True
+        )
     if as_json:
         print_json({**told, "interrupted": interrupted})
     return interrupted
@@ -219,7 +225,9 @@ def _notes(found: Found, exact: bool) -> list[str]:
     return notes
 
 
-def _record(folder: Path, found: Found, chosen: Plan, processes: int, seed: int, console: Console) -> bool:
+def _record(
+    folder: Path, found: Found, chosen: Plan, processes: int, seed: int, measure_ceiling: bool, console: Console
+) -> bool:
     """Play and write; True if somebody pressed Ctrl-C."""
     from freehold.cli.load_show import Live
     from freehold.loadtest.generator import Closed, play
@@ -247,7 +255,7 @@ def _record(folder: Path, found: Found, chosen: Plan, processes: int, seed: int,
             recorder.add(run.rest)
         wall_s = run.now_s
         recorder.finish(wall_s, interrupted=interrupted, vitals={"cpu_s": run.cpu_s})
-        if not interrupted:
+        if measure_ceiling and not interrupted:
             vitals = {"cpu_s": run.cpu_s, "ceiling": _ceiling(folder, found.target, processes)}
             recorder.finish(wall_s, vitals=vitals)
     return interrupted

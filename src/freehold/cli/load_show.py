@@ -18,11 +18,11 @@ WINDOW_S = 10.0
 LINE_S = 5.0
 """Without a terminal, a line so often."""
 NAMES = {
-    "ttft": "first token (TTFT)",
-    "itl": "between tokens (ITL)",
-    "tpot": "per output token (TPOT)",
+    "ttft": "first token, TTFT",
+    "itl": "between tokens, ITL",
+    "tpot": "a token, TPOT",
     "e2e": "end to end",
-    "queue": "in the server's queue",
+    "queue": "server's queue",
     "lateness": "client's lateness",
 }
 
@@ -55,7 +55,7 @@ class Live:
             self._status.update(self._text(now_s, in_flight))
         elif time.monotonic() >= self._line_s:
             self._line_s = time.monotonic() + LINE_S
-            self._console.print(self._text(now_s, in_flight), markup=False, highlight=False)
+            self._console.print(self._text(now_s, in_flight), markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         if self._status is not None:
@@ -80,11 +80,11 @@ def show(console: Console, figures: Figures, proof: Proof | None) -> None:
     from rich.table import Table
 
     told = ", ".join(f"{count} {name}" for name, count in figures.outcomes.items() if count)
-    console.print(f"\n{figures.asked} requests in {figures.seconds:.1f} s: {told}", highlight=False)
+    console.print(f"\n{figures.asked} requests in {figures.seconds:.1f} s: {told}", highlight=False, soft_wrap=True)
     for message, count in figures.errors.items():
-        console.print(f"  {count} x {message}", style="yellow", markup=False, highlight=False)
+        console.print(f"  {count} x {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("milliseconds, of answers that are whole")
+    table.add_column("ms", no_wrap=True)
     for heading in ("p50", "p90", "p95", "p99", "most", "mean", "count"):
         table.add_column(heading, justify="right")
     for name, words in NAMES.items():
@@ -107,29 +107,32 @@ def _show_rates(console: Console, figures: Figures) -> None:
     if figures.goodput_per_s is not None and figures.met_share is not None:
         lines.append(f"goodput {figures.goodput_per_s:.2f}/s: {figures.met_share:.2%} kept every SLO")
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _show_proof(console: Console, proof: Proof) -> None:
     verdict = f"The client may have been the limit. {proof.why}" if proof.was_limit else "The client was not the limit:"
-    console.print(f"\n{verdict}", style="yellow" if proof.was_limit else "", highlight=False)
+    console.print(f"\n{verdict}", style="yellow" if proof.was_limit else "", highlight=False, soft_wrap=True)
     per_token = "" if proof.us_per_token is None else f", {proof.us_per_token:.0f} us a token"
     console.print(
         f"  busiest of {proof.processes} processes {proof.cpu_share:.0%} of a core{per_token}; "
         f"1 % sent more than {proof.lateness_p99_ms:.2f} ms late",
         highlight=False,
+        soft_wrap=True,
     )
     if proof.ceiling is not None and proof.ceiling_share is not None:
         console.print(
             f"  ceiling, against a server that does nothing: {proof.ceiling.requests_per_s:.0f} requests/s of "
             f"{proof.ceiling.tokens_each} tokens (measured just now); this run used {proof.ceiling_share:.1%} of it",
             highlight=False,
+            soft_wrap=True,
         )
     if proof.sent is not None and proof.asked is not None:
         console.print(
             f"  index of dispersion of what was sent {_index(proof.sent)}, of the schedule {_index(proof.asked)}; "
             "Poisson is 1",
             highlight=False,
+            soft_wrap=True,
         )
 
 

@@ -17,7 +17,7 @@ from freehold.core import Json, Outcome, Sample
 TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|arguments)": ?"(?!")')
 """An event with text in it. Quotes inside a JSON text are escaped, so an answer can't look like this."""
 FINISH = re.compile(rb'"finish_reason": ?"')
-QUOTE = 0x22
+QUOTE = b'"'
 ERROR_BYTES = 4096
 """So much of an error's body is kept."""
 REFUSALS = (429, 503)
@@ -69,7 +69,7 @@ class Exchange:
         self._tail = events.pop()
         prefix = self._prefix
         for event in events:
-            if event.startswith(prefix) and event[len(prefix)] != QUOTE:
+            if event.startswith(prefix) and event[len(prefix) : len(prefix) + 1] != QUOTE:
                 self.stamps.append(now_s)
                 self._last = event
             else:

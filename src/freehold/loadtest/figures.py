@@ -42,6 +42,7 @@ class Figures(Record, frozen=True):
     errors: dict[str, int]
     """The commonest messages of what wasn't answered whole."""
     sent_per_s: float
+    """While requests were sent; what follows is over the whole of `seconds`."""
     answered_per_s: float
     output_tokens_per_s: float
     input_tokens_per_s: float
@@ -80,7 +81,7 @@ def compute(samples: Iterable[Sample], met: Callable[[Sample], bool] | None = No
         asked=asked,
         outcomes={name: int((rows.outcome == code).sum()) for code, name in enumerate(OUTCOMES)},
         errors=dict(errors.most_common(5)),
-        sent_per_s=int(attempted.sum()) / span_s,
+        sent_per_s=int(attempted.sum()) / (float(rows.sent_s[attempted].max(initial=0.0)) or 1.0),
         answered_per_s=int(ok.sum()) / span_s,
         output_tokens_per_s=tokens / span_s,
         input_tokens_per_s=inputs / span_s,

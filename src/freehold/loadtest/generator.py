@@ -124,9 +124,11 @@ class Run(Iterator[tuple[float, list[Sample]]]):
             self.close()
             raise StopIteration
         self._told_s += TICK_S
-        while (left_s := self._told_s - self.now_s) > 0 and not all(hand.ended for hand in self._hands):
+        left_s = TICK_S
+        while left_s > 0 and not all(hand.ended for hand in self._hands):
             self._feed()
-            self._gather(min(left_s, TICK_S))
+            left_s = self._told_s - self.now_s
+            self._gather(max(0.0, min(left_s, TICK_S)))
         self._told_s = max(self._told_s, self.now_s - TICK_S)
         return self._hand_over()
 

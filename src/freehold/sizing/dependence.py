@@ -68,7 +68,7 @@ def design_effect(misses: Floats, units: Floats) -> float:
 
 def tail_effect(values: Floats, share: float) -> float:
     """The design effect of being among the largest `share` of `values`, wherever that begins."""
-    beyond = (values > np.quantile(values, 1 - share)).astype(float)
+    beyond = (values > np.quantile(values, 1 - share, method="higher")).astype(float)
     return design_effect(beyond, np.ones(len(values)))
 
 

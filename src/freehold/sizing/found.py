@@ -20,7 +20,7 @@ class Plan(Record, frozen=True):
 
     longest_s: float = 600.0
     """Measuring time of everything together."""
-    precision: float = 0.06
+    precision: float = 0.05
     """Half the width of the interval, as a share of the knee, at which the search ends."""
     confidence: float = 0.9
     trials: int = 5

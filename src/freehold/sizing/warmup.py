@@ -34,7 +34,7 @@ def warm_from(values: Floats) -> int:
     finite = values[np.isfinite(values)]
     if groups < 6 or not len(finite):
         return 0
-    seen = np.log(np.clip(values, max(finite.min(), 1e-6), finite.max()))
+    seen = np.log(np.clip(values, max(finite.min(), 1e-6), max(finite.max(), 1e-6)))
     if settled(seen):
         return 0
     means = seen[: groups * GROUP].reshape(groups, GROUP).mean(axis=1)
@@ -52,7 +52,8 @@ def filled_from(waiting: Floats) -> int:
 
 
 def settled(values: Floats, alpha: float = 0.01) -> bool:
-    """Do means of eight stretches of `values` lie on no slope that is certain? The check after the cut."""
+    """Of eight stretches of `values`: do their means lie on no certain slope, and is the first like the others? Both are
+    t-tests between stretches."""
     if len(values) < 2 * WINDOWS:
         return False
     parts = values[: len(values) // WINDOWS * WINDOWS].reshape(WINDOWS, -1).mean(axis=1)
@@ -60,7 +61,15 @@ def settled(values: Floats, alpha: float = 0.01) -> bool:
     slope = float((x * parts).sum() / (x**2).sum())
     rest = parts - parts.mean() - slope * x
     error = math.sqrt(float((rest**2).sum()) / (WINDOWS - 2) / float((x**2).sum()))
-    return error == 0 or 2 * (1 - t_cdf(abs(slope) / error, WINDOWS - 2)) > alpha
+    others = parts[1:]
+    off = abs(float(parts[0] - others.mean()))
+    apart = float(others.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
+    return _likely(abs(slope), error, WINDOWS - 2, alpha) and _likely(off, apart, WINDOWS - 2, alpha)
+
+
+def _likely(size: float, error: float, df: int, alpha: float) -> bool:
+    """Would chance alone give a figure of this size?"""
+    return size <= 1e-12 if error <= 1e-12 else 2 * (1 - t_cdf(size / error, df)) > alpha
 
 
 def backlog(intended_s: Floats, end_s: Floats, until_s: float) -> tuple[Floats, Floats]:
