@@ -1,4 +1,4 @@
-"""Where the planner's step law comes from: a Freehold's own step log, else what the client saw; or a profile by name."""
+"""Where the planner's step law comes from: a Freehold's own step log, else what the client saw."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ class Known(Record, frozen=True):
     error: float
     """Of the law, on what it was fitted to."""
     source: str
-    restarts_observed: bool = False
 
 
 def learn(url: str, model: str, api_key: str | None, samples: Sequence[Sample], instances: int) -> Known:

@@ -1,8 +1,8 @@
-"""`freehold size` and `freehold simulate`: from traffic and one measured instance to the number of them, and the money.
+"""`freehold size` and `freehold simulate`: from traffic and one measured instance to their number, and the money.
 
-`size` does all of it in one command: finds the knee of what answers at the URL, learns its step law meanwhile, plays the
-owner's trace through fleets until one keeps the SLO, and asks what that costs beside a paid API. `simulate` plays one
-fleet of a profile, without any server.
+`size` does all of it in one command: finds the knee of what answers at the URL, learns its step law meanwhile, plays
+the owner's trace through fleets until one keeps the SLO, and asks what that costs beside a paid API. `simulate` plays
+one fleet of a profile, without any server.
 """
 
 from __future__ import annotations
@@ -43,6 +43,25 @@ Output = Annotated[int | None, typer.Option("--output-tokens", min=1, help="64 u
 Longest = Annotated[int | None, typer.Option("--longest", min=1, help="Cut prompts and answers of a trace to this.")]
 Growth = Annotated[float, typer.Option("--growth", help="So many times the traffic.", rich_help_panel=FLEET)]
 Slo = Annotated[list[str], typer.Option("--slo", help=SLO_HELP)]
+
+
+class _Bill(Record, frozen=True):
+    """What was said about the money."""
+
+    hardware: str
+    rent: bool
+    against: str
+    prices: Path | None
+    assume: tuple[str, ...]
+
+    def asked(self, folder: Path | None, requests: str, fixed: tuple[str, ...] = ()) -> money.Asked:
+        """The question to the money: about the measured folder, or a trial one without."""
+        claimed = ("", "") if folder else ("1", "1/1")
+        return money.Asked(
+            folder=folder, requests=requests, hardware=self.hardware, rent=self.rent, catalogue=None, rate=claimed[0],
+            tokens=claimed[1], api=self.against, prices=self.prices, model="", weights="",
+            assume=(*fixed, *self.assume),
+        )  # fmt: skip
 
 
 class Asked(Record, frozen=True):
@@ -95,7 +114,7 @@ def size(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say how many instances your traffic needs at your SLO, what that costs, and whether the paid API is cheaper."""
+    """How many instances your traffic needs at your SLO, what they cost, whether the paid API is cheaper."""
     from rich.console import Console
 
     from freehold.cli.load import target_of
@@ -103,6 +122,8 @@ def size(
 
     objectives = parse(slo)
     asked = Asked(trace, trace_format, rate, input_tokens, output_tokens, longest, growth, seed)
+    bill = _Bill(hardware, rent, against, prices, tuple(assume or ()))
+    money.gather(bill.asked(None, "1"))  # what is wrong with it is told before minutes of measuring
     if out is not None and (out / "size.json").exists():
         raise UsageError(f"{out} has an answer in it already.", next="Name another folder with --out, or remove it.")
     work = traffic(asked, seconds=3600.0)
@@ -115,7 +136,7 @@ def size(
         answer = _size(work, known, objectives, capacity, spare)
         told = _told(url, knee, capacity, known, instances, answer, running, work, objectives)
         _show(console, told, answer, objectives)
-        told |= _money(place, capacity, answer, against, prices, hardware, rent, assume, growth, console)
+        told |= _money(place, capacity, answer, bill, console)
         money.keep(place, "size.json", told)
         _report(place, console, kept=out is not None)
     if as_json:
@@ -137,7 +158,7 @@ def simulate(
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
-    """Play traffic through a fleet of a profile in virtual time. A simulation proposes; only a measurement certifies."""
+    """Play traffic through a fleet of a profile in virtual time: it proposes, only a measurement certifies."""
     import time
 
     from rich.console import Console
@@ -302,28 +323,20 @@ def _sentence(answer: Answer, running: int | None) -> str:
 # ---- the money and the report ---------------------------------------------------------------------
 
 
-def _money(
-    folder: Path, capacity: Capacity, answer: Answer, against: str, prices: Path | None, hardware: str, rent: bool,
-    assume: list[str] | None, growth: float, console: Console,
-) -> dict[str, Any]:  # fmt: skip
+def _money(folder: Path, capacity: Capacity, answer: Answer, bill: _Bill, console: Console) -> dict[str, Any]:
     """The bill of the fleet, and the verdict where there is an API to compare with."""
     from freehold.cli.verdict import decided_of
     from freehold.sizing import cost, inputs
     from freehold.sizing.traffic import MONTH_S
     from freehold.sizing.verdict import per_answer
 
-    del growth  # the traffic's rates have it in them
-    peak_to_mean = max(1.0, answer.peak_per_s / answer.mean_per_s)
-    share = answer.peak_per_s / (capacity.rate_per_s * answer.instances)
-    fixed = (
-        f"peak_to_mean={peak_to_mean:.6g}", f"planned_share={share:.6g}", "headroom=0",
+    fixed = (  # so that at this volume the bill is that of the fleet that was found
+        f"peak_to_mean={max(1.0, answer.peak_per_s / answer.mean_per_s):.6g}",
+        f"planned_share={answer.peak_per_s / (capacity.rate_per_s * answer.instances):.6g}",
+        "headroom=0",
         f"spares={answer.with_spare - answer.instances}",
-    )  # fmt: skip
-    asked = money.Asked(
-        folder=folder, requests=f"{answer.mean_per_s * MONTH_S * capacity.success_share:.0f}", hardware=hardware,
-        rent=rent, catalogue=None, rate="", tokens="", api=against, prices=prices, model="", weights="",
-        assume=(*fixed, *(assume or ())),
-    )  # fmt: skip
+    )
+    asked = bill.asked(folder, f"{answer.mean_per_s * MONTH_S * capacity.success_share:.0f}", fixed)
     found = money.gather(asked)
     each = per_answer(found.inputs, found.answers)
     told: dict[str, Any] = {
@@ -331,7 +344,7 @@ def _money(
         "verdict": None,
         "answers_per_month": found.answers,
     }
-    if against or prices:
+    if bill.against or bill.prices:
         decided, whole = decided_of(asked, found)
         money.keep(folder, "verdict.json", whole)
         told |= {"verdict": decided.decision, "verdict_sentence": decided.sentence}
@@ -357,10 +370,10 @@ def _report(folder: Path, console: Console, *, kept: bool) -> None:
 def _show(console: Console, told: dict[str, Any], answer: Answer, objectives: tuple[Objective, ...]) -> None:
     console.print(f"\n[bold]{told['sentence']}[/]", soft_wrap=True)
     for each in answer.kept:
-        console.print(f"  {each.objective}: {each.missed:.2%} would miss, of {each.allowed:.2%} allowed", markup=False)
+        console.print(f"  {each.objective}: {each.missed:.2%} would miss of {each.allowed:.2%} allowed", markup=False)
     console.print(
-        f"  traffic {answer.mean_per_s:.2f} requests/s, {answer.peak_per_s:.2f} in the busiest minute; an instance would be "
-        f"used to {answer.utilisation_mean:.0%}, {answer.utilisation_peak:.0%} at the peak; Erlang C says "
+        f"  traffic {answer.mean_per_s:.2f} requests/s, {answer.peak_per_s:.2f} in the busiest minute; an instance would "
+        f"be used to {answer.utilisation_mean:.0%}, {answer.utilisation_peak:.0%} at the peak; Erlang C says "
         f"{answer.erlang_instances}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
@@ -388,7 +401,7 @@ def _figures(work: Work, played: Played) -> dict[str, Any]:
 def _line(told: dict[str, Any]) -> str:
     e2e, ttft = told["e2e_ms"], told["ttft_ms"]
     return (
-        f"{told['requests']:,} requests on {told['replicas']} instances: e2e p50 {e2e['p50']:.0f}, p99 {e2e['p99']:.0f} ms; "
-        f"ttft p50 {ttft['p50']:.0f}, p99 {ttft['p99']:.0f} ms; busy {told['utilisation']:.0%}; "
+        f"{told['requests']:,} requests on {told['replicas']} instances: "
+        f"e2e p50 {e2e['p50']:.0f}, p99 {e2e['p99']:.0f} ms; ttft p50 {ttft['p50']:.0f}, p99 {ttft['p99']:.0f} ms; busy {told['utilisation']:.0%}; "
         f"played in {told['took_s']:.1f} s"
     )
