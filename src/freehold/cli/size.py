@@ -372,8 +372,8 @@ def _show(console: Console, told: dict[str, Any], answer: Answer, objectives: tu
     for each in answer.kept:
         console.print(f"  {each.objective}: {each.missed:.2%} would miss of {each.allowed:.2%} allowed", markup=False)
     console.print(
-        f"  traffic {answer.mean_per_s:.2f} requests/s, {answer.peak_per_s:.2f} in the busiest minute; an instance would "
-        f"be used to {answer.utilisation_mean:.0%}, {answer.utilisation_peak:.0%} at the peak; Erlang C says "
+        f"  traffic {answer.mean_per_s:.2f} requests/s, {answer.peak_per_s:.2f} in the busiest minute; an instance "
+        f"would be used to {answer.utilisation_mean:.0%}, {answer.utilisation_peak:.0%} at the peak; Erlang C says "
         f"{answer.erlang_instances}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
@@ -399,9 +399,9 @@ def _figures(work: Work, played: Played) -> dict[str, Any]:
 
 
 def _line(told: dict[str, Any]) -> str:
-    e2e, ttft = told["e2e_ms"], told["ttft_ms"]
+    e2e, ttft, instances = told["e2e_ms"], told["ttft_ms"], told["replicas"]
     return (
-        f"{told['requests']:,} requests on {told['replicas']} instances: "
-        f"e2e p50 {e2e['p50']:.0f}, p99 {e2e['p99']:.0f} ms; ttft p50 {ttft['p50']:.0f}, p99 {ttft['p99']:.0f} ms; busy {told['utilisation']:.0%}; "
-        f"played in {told['took_s']:.1f} s"
+        f"{told['requests']:,} requests on {instances} {'instance' if instances == 1 else 'instances'}: "
+        f"e2e p50 {e2e['p50']:.0f}, p99 {e2e['p99']:.0f} ms; ttft p50 {ttft['p50']:.0f}, p99 {ttft['p99']:.0f} ms; "
+        f"busy {told['utilisation']:.0%}; played in {told['took_s']:.1f} s"
     )
