@@ -78,7 +78,9 @@ def knee(
     if as_json:
         import msgspec
 
-        print_json(msgspec.json.decode(msgspec.json.encode(told)))  # what isn't bounded is null, as JSON has no infinity
+        print_json(
+            msgspec.json.decode(msgspec.json.encode(told))
+        )  # what isn't bounded is null, as JSON has no infinity
 
 
 def _search(
