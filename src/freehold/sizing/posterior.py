@@ -27,7 +27,7 @@ LAW_OFF = 0.03
 """Standard deviation of ln(knee) that no amount of data takes away: the law is a law near the knee only."""
 GUESS_SPREAD = 0.25
 """Standard deviation of ln(guess)."""
-SLOPE_SPREAD = 1.0
+SLOPE_SPREAD = 0.9
 """Standard deviation of ln(slope)."""
 DOUBT = 0.1
 """Chance that the guess is wrong altogether."""

@@ -29,7 +29,7 @@ FEWEST = 20
 CERTAIN_MISSES = 12
 """From so many misses on, their own clustering tells the design effect; below, that of the largest 5 % stands in."""
 
-CAUTION = 1.5
+CAUTION = 1.4
 """By how much a design effect from a few dozen blocks is enlarged, so that the interval covers as often as it says
 (`benchmarks/knee.py` counts)."""
 
