@@ -64,6 +64,9 @@ def normal_quantile(p: float) -> float:
 
 def t_cdf(t: float, df: float) -> float:
     """P(Student's t with `df` degrees of freedom <= t)."""
+    if t * t < df:  # near the middle, the tail's complement would lose what little it differs from a half
+        half = beta_cdf(t * t / (df + t * t), 0.5, df / 2) / 2
+        return 0.5 + half if t > 0 else 0.5 - half
     tail = beta_cdf(df / (df + t * t), df / 2, 0.5) / 2
     return 1.0 - tail if t > 0 else tail
 
