@@ -35,7 +35,7 @@ SERVERS, QUICK_SERVERS = 200, 30
 SWEEP_RATES, SWEEP_S = 20, 300.0
 SEARCH_S = SWEEP_RATES * SWEEP_S / 10
 TRUTH_REQUESTS = 300_000
-SEED = 20261125
+SEED = 20261126  # not the servers that the constants of `sizing` were chosen on
 LOADS = (0.8, 0.85, 0.9)
 ROW = 30_000
 """Requests in a row whose p99 is estimated: five minutes at 100 requests/s."""

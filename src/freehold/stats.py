@@ -1,7 +1,7 @@
 """Statistics that more than one room needs. Pure, small, standard library only; each formula names its source.
 
-Three kinds: distribution functions (beta, Student's t, normal), intervals for a share that was measured once, and a
-confidence sequence for a share that is looked at again and again while it is measured.
+Distribution functions (beta, Student's t, normal), and a confidence sequence for a share that is looked at again and
+again while it is measured.
 """
 
 from __future__ import annotations
@@ -57,11 +57,6 @@ def _off_zero(value: float, tiny: float) -> float:
     return value if abs(value) > tiny else tiny
 
 
-def beta_quantile(p: float, a: float, b: float) -> float:
-    """The x with P(Beta(a, b) <= x) = p."""
-    return _where(lambda x: beta_cdf(x, a, b) >= p, 0.0, 1.0)
-
-
 def normal_quantile(p: float) -> float:
     """The z with P(Normal <= z) = p, 0 < p < 1."""
     return _NORMAL.inv_cdf(p)
@@ -69,6 +64,9 @@ def normal_quantile(p: float) -> float:
 
 def t_cdf(t: float, df: float) -> float:
     """P(Student's t with `df` degrees of freedom <= t)."""
+    if t * t < df:  # near the middle, the tail's complement would lose what little it differs from a half
+        half = beta_cdf(t * t / (df + t * t), 0.5, df / 2) / 2
+        return 0.5 + half if t > 0 else 0.5 - half
     tail = beta_cdf(df / (df + t * t), df / 2, 0.5) / 2
     return 1.0 - tail if t > 0 else tail
 
@@ -89,21 +87,6 @@ def _where(reached: Callable[[float], bool], low: float, high: float) -> float:
         middle = (low + high) / 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
-
-
-# ---- a share, measured once -----------------------------------------------------------------------
-
-
-def share_interval(hits: float, trials: float, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper-Pearson interval of a share; never covers less than it says. Not whole numbers are allowed, so that
-    dependent trials can be given as their effective number. No trials: (0, 1)."""
-    if trials <= 0:
-        return 0.0, 1.0
-    tail = (1.0 - confidence) / 2
-    misses = trials - hits
-    low = 0.0 if hits <= 0 else beta_quantile(tail, hits, misses + 1.0)
-    high = 1.0 if misses <= 0 else beta_quantile(1.0 - tail, hits + 1.0, misses)
-    return low, high
 
 
 # ---- a share, looked at again and again -----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from freehold.sizing.warmup import backlog, rising, settled, warm_from
 )
 def test_the_variance_by_hand(misses: np.ndarray, blocks: int) -> None:
     edges = np.linspace(0, len(misses), blocks + 1).astype(int)
-    parts = [misses[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [misses[a:b] for a, b in pairwise(edges)]
     share = misses.mean()
     by_hand = sum((part.sum() - share * len(part)) ** 2 for part in parts) / len(misses) ** 2 * blocks / (blocks - 1)
     assert share_variance(misses, np.ones(len(misses)), blocks)[0] == pytest.approx(by_hand)

@@ -130,6 +130,25 @@ def test_littles_law_holds_and_the_guess_is_near() -> None:
     assert guess(ladder, 0).rate_per_s == pytest.approx(mm1_knee(0.02, 0.01, 0.3), rel=0.2)
 
 
+class Bursts(Synthetic):
+    """From four users on, answers come all at once after a long silence."""
+
+    def closed(self, users: int) -> Iterator[tuple[float, list[Sample]]]:
+        if users < 4:
+            yield from super().closed(users)
+        for i in range(40):
+            ends = 2.0 + i / 1000
+            sample = Sample(number=i, intended_s=0.0, sent_s=0.0, end_s=ends, first_s=ends, outcome="ok")
+            yield 2.0 + i / 10, [sample]
+
+
+def test_a_burst_is_no_capacity() -> None:
+    ladder = Ladder(parse("p99 e2e < 300ms"))
+    ladder.climb(Bursts(QUEUE), 60.0)
+    assert [rung.users for rung in ladder.rungs] == [1, 2]
+    assert ladder.capacity_per_s == pytest.approx(50, rel=0.3)
+
+
 @pytest.mark.parametrize("server", [QUEUE, STEPS, Batches(base_s=0.05, each_s=0.01, most=8)])
 @pytest.mark.parametrize("users", [1, 5, 40])
 def test_a_closed_loop_never_has_more_inside_than_users(server: Queue | Steps | Batches, users: int) -> None:

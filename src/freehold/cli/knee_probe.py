@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from freehold.core import Json, Sample
 from freehold.loadtest.arrivals import Times, arrivals, steady
 from freehold.loadtest.generator import Closed, Run, play
@@ -55,7 +57,8 @@ class Live:
 
     def _schedule(self, rate_per_s: float, seed: int) -> Times:
         if self._trace is None:
-            return arrivals(steady(rate_per_s, self._longest_s), "poisson", seed=seed)
+            drawn = arrivals(steady(rate_per_s, self._longest_s), "poisson", seed=seed)
+            return drawn if drawn.size else np.zeros(1)  # by chance none at so low a rate: one says more
         faster = self._trace.faster(rate_per_s / self._trace.per_s)
         return faster.loop(self._longest_s).at_s
 

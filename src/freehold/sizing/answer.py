@@ -14,8 +14,9 @@ from freehold.sizing.capacity import Capacity
 from freehold.sizing.cause import Cause, cause
 from freehold.sizing.found import Found, Outcome
 from freehold.sizing.knee import Search
-from freehold.sizing.sequential import Verdict
+from freehold.sizing.sequential import Standing, Verdict
 from freehold.sizing.summary import Row, row
+from freehold.stats import share_sequence
 
 NEAR = 1.5
 """Trials up to so many times the knee tell why it breaks there; farther up everything breaks."""
@@ -27,6 +28,9 @@ class Judgement(Record, frozen=True):
     objective: str
     misses: float | None
     """Share; None before anything could be judged."""
+    low: float
+    high: float
+    """Where that share lies at 95 %, however often one looked."""
     allowed: float
     effective: float
     """Independent requests the trial is worth for this."""
@@ -118,16 +122,21 @@ def _rate(search: Search, i: int) -> Rate:
         rising=tried.rising,
         late=tried.late,
         warm_up_s=view.warm_s,
-        judgements=tuple(
-            Judgement(
-                objective=str(standing.objective),
-                misses=None if math.isnan(standing.share) else standing.share,
-                allowed=standing.objective.allowed,
-                effective=standing.effective,
-                verdict=standing.verdict,
-            )
-            for standing in tried.standings
-        ),
+        judgements=tuple(_judgement(standing) for standing in tried.standings),
+    )
+
+
+def _judgement(standing: Standing) -> Judgement:
+    known = not math.isnan(standing.share)
+    low, high = share_sequence(standing.share * standing.effective if known else 0.0, standing.effective)
+    return Judgement(
+        objective=str(standing.objective),
+        misses=standing.share if known else None,
+        low=low,
+        high=high,
+        allowed=standing.objective.allowed,
+        effective=standing.effective,
+        verdict=standing.verdict,
     )
 
 

@@ -32,6 +32,8 @@ PLENTY = 96
 SLOPES = (3.0, 40.0)
 """Where the slope may lie at first: a ladder sees it dimly."""
 LITTLE_OFF = 0.15
+LITTLE_BROKEN = 0.5
+"""A rung that is off by so much is no measurement; it isn't used, and the ladder ends."""
 LEVELS = np.linspace(0, 1, 65)
 MOST_INSIDE = 2000
 
@@ -75,8 +77,8 @@ class Ladder:
         while users <= MOST_USERS and self.seconds < longest_s:
             rung, samples = self._stand(probe, users, (longest_s - self.seconds) / 2)
             before = self.rungs[-1].per_s if self.rungs else 0.0
-            if rung.requests < min(users, FEWEST) and self.rungs:
-                break  # cut off before every user had an answer: the quick ones alone say nothing
+            if self.rungs and (rung.requests < min(users, FEWEST) or abs(rung.little - 1) > LITTLE_BROKEN):
+                break  # cut off before every user had answers, or in a burst of them: it says nothing of the pace
             self.rungs.append(rung)
             self.samples.append(samples)
             told(rung)

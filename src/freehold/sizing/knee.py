@@ -30,7 +30,7 @@ SPENT = 0.97
 LATE_SHARE = 0.1
 LATE_MS = 5.0
 """A client whose p99 lateness exceeds this and that share of the tightest limit can't blame the server."""
-CERTAIN = 0.01
+CERTAIN = 0.05
 """Chance of calling an SLO hopeless that isn't."""
 
 

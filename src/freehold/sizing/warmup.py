@@ -52,8 +52,8 @@ def filled_from(waiting: Floats) -> int:
 
 
 def settled(values: Floats, alpha: float = 0.01) -> bool:
-    """Of eight stretches of `values`: do their means lie on no certain slope, and is the first like the others? Both are
-    t-tests between stretches."""
+    """Of eight stretches of `values`: do their means lie on no certain slope, and is the first like the others? Both
+    are t-tests between stretches."""
     if len(values) < 2 * WINDOWS:
         return False
     parts = values[: len(values) // WINDOWS * WINDOWS].reshape(WINDOWS, -1).mean(axis=1)
