@@ -2,8 +2,8 @@
 
     python benchmarks/simulate.py [--quick]
 
-Speed: requests with lengths like a chat's through 4 instances, and through 10,000 in cells, on one core. The ceiling is
-reading and writing the trace's columns once. Truth: `freehold serve` plays a profile in real time, `freehold knee` finds
+Speed: requests with lengths like a chat's through 4 instances, and through 10,000 in cells, on one core. The ceiling
+is reading and writing the trace's columns once. Truth: `freehold serve` plays a profile in real time, `freehold knee` finds
 where it breaks the SLO, and the simulator says the same from the profile alone; what HTTP, queue and a busy machine add
 is the difference. The last line is one JSON object.
 """
@@ -28,12 +28,12 @@ from freehold.sizing.slo import parse
 from report import Claim, finish
 from sides import Served
 
-SLO = "p99 e2e < 4s"
-INPUT, OUTPUT = 64, 48
+SLO = "p99 e2e < 1s"
+INPUT, OUTPUT = 64, 32
 LIVE = Profile(
     name="steady", model="none", engine="sim", machine="any", date="2026-11-25",
     source="Assumed: slow enough that a server on two cores is no limit.",
-    step=StepLaw(base_ms=25.0, prefill_ms_per_token=0.1, sequence_ms=2.0, context_ms_per_token=0.002),
+    step=StepLaw(base_ms=6.0, prefill_ms_per_token=0.05, sequence_ms=0.6, context_ms_per_token=0.001),
     sweet_batch=8, max_batch=8, context_tokens=4096, basis={"step": "assumed"},
 )  # fmt: skip
 

@@ -6,6 +6,8 @@ The order, weakest first: assumptions, the catalogue of hardware, the measured c
 from __future__ import annotations
 
 import datetime
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -238,6 +240,7 @@ def keep(folder: Path | None, name: str, told: dict[str, Any]) -> None:
 
 
 def finish(asked: Asked, name: str, told: dict[str, Any], *, as_json: bool) -> None:
+    told = {**told, "command": shlex.join(["freehold", *sys.argv[1:]])}
     keep(asked.folder, name, told)
     if as_json:
         print_json(plain(told))

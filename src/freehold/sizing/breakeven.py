@@ -81,7 +81,7 @@ def _at(six: Shape, behind: float) -> Any:
     gain = np.asarray(six.api_usd - six.answer_usd, float)  # a volume at which it pays grows with this
     full = gain * six.instance_answers - six.instance_usd  # what a full instance gains
     base = six.fixed_usd + six.spares * six.instance_usd
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         step = np.ceil((base + behind * gain * six.instance_answers) / full - cost.WHOLE)
         step = np.maximum(step - behind, 1)
         volume = (base + step * six.instance_usd) / gain

@@ -17,8 +17,9 @@ SUFFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12
 _NUMBER = re.compile(r"([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([kKMBGT%]?)")
 
 
-class Figure(Record, frozen=True):
-    """`low` and `high` are None where the value is taken as exact; `inf` is a possible value ("never")."""
+class Figure(Record, frozen=True, omit_defaults=False):
+    """Always written out with its tag. `low` and `high` are None where the value is taken as exact; the value may be
+    infinite ("never")."""
 
     name: str
     value: float

@@ -105,7 +105,7 @@ def _compute(model: Model, hardware: Hardware, rate_per_s: float, tokens: float)
 def _bandwidth(
     model: Model, hardware: Hardware, rate_per_s: float, input_tokens: float, output_tokens: float
 ) -> Check | None:
-    """Steps a second times weights, plus the keys and values each new token reads. None where nothing bounds the batch."""
+    """Steps a second times weights, plus the keys and values each new token reads; None if nothing bounds the batch."""
     active = (model.active_parameters or model.parameters) * model.bits / 8
     batch = sequences(model, hardware, input_tokens + output_tokens)
     if math.isinf(batch):

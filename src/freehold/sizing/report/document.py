@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from freehold.core import Json, Record
 from freehold.sizing.figure import Figure, amount, usd
-from freehold.sizing.report import sections
+from freehold.sizing.report import bills, measured
 from freehold.sizing.report.compare import Change, compare, offered_differ
 from freehold.sizing.report.run import FILES, SAMPLES, Run
 from freehold.sizing.report.sections import Section, Table
@@ -25,14 +25,14 @@ class Document(Record, frozen=True):
 def document(run: Run) -> Document:
     """The report of one folder."""
     made = (
-        sections.money(run),
-        sections.knee(run),
-        sections.sweep(run),
-        sections.staircase(run),
-        sections.timeline(run),
-        sections.size(run),
-        sections.inputs(run),
-        sections.machine(run),
+        bills.money(run),
+        measured.knee(run),
+        measured.sweep(run),
+        bills.staircase(run),
+        measured.timeline(run),
+        bills.size(run),
+        bills.inputs(run),
+        measured.machine(run),
     )
     return Document(
         title=f"Freehold report: {run.name}",
@@ -73,11 +73,17 @@ def _changed(changes: tuple[Change, ...], differ: str) -> str:
         return "The two runs have no figure in common, so there is nothing to compare."
     parts = []
     for outcome in ("better", "worse"):
-        names = [change.name for change in changes if change.outcome == outcome]
+        names = _foremost([change for change in changes if change.outcome == outcome])
         if names:
             parts.append(f"{outcome}: {', '.join(names)}")
     told = f"Beyond noise, {'; '.join(parts)}." if parts else "Nothing changed beyond noise."
     return f"{told} {differ}".strip()
+
+
+def _foremost(changes: list[Change]) -> list[str]:
+    """Of the percentiles of one metric the highest alone, each with how far it moved."""
+    last = {change.name.split(" ", 1)[-1] if change.name.startswith("p") else change.name: change for change in changes}
+    return [f"{change.name} ({change.after / change.before - 1:+.0%})" for change in last.values()]
 
 
 def _verdict(run: Run) -> str:

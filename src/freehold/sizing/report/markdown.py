@@ -18,8 +18,9 @@ def markdown(document: Document, made: str) -> str:
 
 def _section(section: Section) -> list[str]:
     parts = [f"## {section.title}"]
-    if section.text:
-        parts.append("\n".join(f"- {text}" for text in section.text))
+    parts += section.text
+    if section.points:
+        parts.append("\n".join(f"- {text}" for text in section.points))
     if section.figures:
         rows = tuple((one.name, shown(one), one.basis, one.source) for one in section.figures)
         parts.append(_table(Table(head=("figure", "value", "tag", "how"), rows=rows)))

@@ -40,6 +40,8 @@ def _section(section: Section, number: int) -> str:
     name = f"s{number}"
     parts = [f'<section aria-labelledby="{name}"><h2 id="{name}">{_text(section.title)}</h2>']
     parts += [f"<p>{_code(text)}</p>" for text in section.text]
+    if section.points:
+        parts.append(f"<ul>{''.join(f'<li>{_code(text)}</li>' for text in section.points)}</ul>")
     if section.plot:
         parts.append(_plot(section.plot, f"p{number}"))
     if section.figures:
@@ -62,14 +64,16 @@ def _plot(drawn: Plot, name: str) -> str:
 
 def _figures(figures: tuple[Figure, ...], title: str) -> str:
     rows = [
-        f'<tr><th scope="row">{_text(one.name)}</th><td class="number">{_text(shown(one))}</td>'
-        f'<td><span class="tag {one.basis}">{one.basis}</span></td><td class="source">{_code(one.source)}</td></tr>'
+        f'<tr role="row"><th scope="row" role="rowheader">{_text(one.name)}</th>'
+        f'<td role="cell">{_text(shown(one))}</td><td role="cell"><span class="tag {one.basis}">{one.basis}</span></td>'
+        f'<td role="cell" class="source">{_code(one.source)}</td></tr>'
         for one in figures
     ]
-    head = (
-        '<tr><th scope="col">figure</th><th scope="col">value</th><th scope="col">tag</th><th scope="col">how</th></tr>'
+    columns = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in ("figure", "value", "tag", "how"))
+    inner = (
+        f'<thead role="rowgroup"><tr role="row">{columns}</tr></thead><tbody role="rowgroup">{"".join(rows)}</tbody>'
     )
-    return _scrolled(f"<thead>{head}</thead><tbody>{''.join(rows)}</tbody>", f"{title}: figures")
+    return _scrolled(inner, f"{title}: figures", ' class="figures" role="table"')
 
 
 def _table(table: Table, title: str) -> str:
@@ -78,8 +82,10 @@ def _table(table: Table, title: str) -> str:
     return _scrolled(f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>", f"{title}: table")
 
 
-def _scrolled(inner: str, label: str) -> str:
-    return f'<div class="scroll" role="region" aria-label="{_text(label)}" tabindex="0"><table>{inner}</table></div>'
+def _scrolled(inner: str, label: str, attributes: str = "") -> str:
+    """Wide tables scroll by themselves, by keyboard too; roles stay where a phone's style turns rows into blocks."""
+    table = f"<table{attributes}>{inner}</table>"
+    return f'<div class="scroll" role="region" aria-label="{_text(label)}" tabindex="0">{table}</div>'
 
 
 def _missing(document: Document) -> str:
