@@ -79,7 +79,7 @@ def _latency_plot(rates: list[Json], capacity: Json, metric: str, limit_ms: floa
     values = [y for one in series for _, y in one.points if y > 0]
     return Plot(
         title="Latency against rate",
-        says=f"Percentiles of {metric} at {len(rates)} rates; the SLO breaks at {amount(capacity['rate_per_s'])} requests/s.",
+        says=f"{metric} at {len(rates)} rates; the SLO breaks at {amount(capacity['rate_per_s'])} requests/s.",
         x_label="requests a second offered", y_label="milliseconds", series=tuple(one for one in series if one.points),
         rules=tuple(rules), log_y=bool(values) and max(values) > 20 * min(values),
     )  # fmt: skip
