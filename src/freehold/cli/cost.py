@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from freehold.cli import money
+from freehold.cli import bills, money
 from freehold.cli.output import JsonFlag
 
 
@@ -62,14 +62,14 @@ def _tell(asked: money.Asked, *, with_naive: bool, as_json: bool) -> None:
     if not as_json:
         console = Console(highlight=False)
         label = f" of {found.hardware}" if found.hardware else ""
-        console.print(money.bill_table(f"{count} instances{label}, spares included", own))
+        console.print(bills.bill_table(f"{count} instances{label}, spares included", own))
         if api:
-            console.print(money.bill_table(f"\nThe API, {asked.api}", api))
+            console.print(bills.bill_table(f"\nThe API, {asked.api}", api))
         for check in found.checks:
             console.print(f"\nphysics, {check.name}: {check.arithmetic}", markup=False)
-        for line in money.naive_lines(simple, found.answers) if simple else ():
+        for line in bills.naive_lines(simple, found.answers) if simple else ():
             console.print(line, markup=False)
-        console.print(money.inputs_table(found.inputs))
+        console.print(bills.inputs_table(found.inputs))
     money.finish(asked, "cost.json", told, as_json=as_json)
 
 

@@ -325,6 +325,7 @@ def _sentence(answer: Answer, running: int | None) -> str:
 
 def _money(folder: Path, capacity: Capacity, answer: Answer, bill: _Bill, console: Console) -> dict[str, Any]:
     """The bill of the fleet, and the verdict where there is an API to compare with."""
+    from freehold.cli import bills
     from freehold.cli.verdict import decided_of
     from freehold.sizing import cost, inputs
     from freehold.sizing.traffic import MONTH_S
@@ -351,7 +352,7 @@ def _money(folder: Path, capacity: Capacity, answer: Answer, bill: _Bill, consol
         console.print(f"\n{decided.sentence}", markup=False, soft_wrap=True)
     else:
         own = cost.own_bill(inputs.case(found.inputs), found.answers)
-        console.print(money.bill_table(f"\n{answer.with_spare} instances", own))
+        console.print(bills.bill_table(f"\n{answer.with_spare} instances", own))
         console.print("No API to compare with: name its model with --against.", style="dim")
     return told
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli import money
+from freehold.cli import bills, money
 from freehold.cli.output import JsonFlag
 from freehold.errors import UsageError
 
@@ -48,7 +48,7 @@ def _tell(asked: money.Asked, *, seed: int, with_naive: bool, as_json: bool) -> 
     told["naive"] = simple
     if not as_json:
         _print(decided, asked, found)
-        for line in money.naive_lines(simple, found.answers) if simple else ():
+        for line in bills.naive_lines(simple, found.answers) if simple else ():
             print(line)
     money.finish(asked, "verdict.json", told, as_json=as_json)
 
@@ -85,11 +85,11 @@ def _print(decided: Verdict, asked: money.Asked, found: money.Gathered) -> None:
 
     console = Console(highlight=False)
     console.print(f"[bold]{decided.sentence}[/]\n")
-    console.print(money.bill_table(f"{decided.instances} instances, spares included", decided.own))
+    console.print(bills.bill_table(f"{decided.instances} instances, spares included", decided.own))
     console.print(
         f"[dim]busy {decided.utilisation_mean:.0%} on average, {decided.utilisation_peak:.0%} at the peak[/]\n"
     )
-    console.print(money.bill_table(f"The API, {asked.api or 'at the prices said'}", decided.api))
+    console.print(bills.bill_table(f"The API, {asked.api or 'at the prices said'}", decided.api))
     even = decided.break_even
     low, high = (amount(end) for end in even.for_good.ends)
     console.print(f"\nFor good from {amount(even.for_good.value)} answers a month (90 %: {low} to {high}).")
@@ -107,4 +107,4 @@ def _print(decided: Verdict, asked: money.Asked, found: money.Gathered) -> None:
     if not found.checks:
         console.print("physics: not checked; name your model with --model.")
     console.print(f"Not checked: {'; '.join(decided.unchecked)}.\n")
-    console.print(money.inputs_table(found.inputs))
+    console.print(bills.inputs_table(found.inputs))
