@@ -17,7 +17,8 @@ from freehold.engine.base import EngineSpec
 from freehold.engine.sim.engine import SimEngine
 from freehold.model.source import Source
 from freehold.profile import Profile, StepLaw, save
-from freehold.sizing.simulate import CUT, DONE, EXPIRED, REFUSED, Fleet, Played, Work, play, steps_within
+from freehold.sizing.replica import steps_within
+from freehold.sizing.simulate import CUT, DONE, EXPIRED, REFUSED, Fleet, Played, Work, play
 
 PLAIN = Profile(
     name="plain", model="none", engine="sim", machine="any", date="2026-11-25", source="Assumed.",

@@ -25,6 +25,7 @@ from freehold.cli import (
     report,
     restarts,
     serve,
+    simulate,
     size,
     verdict,
     versus,
@@ -50,7 +51,7 @@ app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)
-app.command("simulate", rich_help_panel=MEASURE)(size.simulate)
+app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)

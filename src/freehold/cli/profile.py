@@ -13,21 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, gib, overrides, print_json
-from freehold.core import Record
+from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, overrides, print_json
 from freehold.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from freehold.cli.profile_show import Taken
     from freehold.config import Config
     from freehold.core import LoadPhase, ModelCard
     from freehold.engine.base import EngineSpec
-    from freehold.engine.measure import Level, Measured
+    from freehold.engine.measure import Measured
     from freehold.machine import Machine
     from freehold.profile import Profile
-    from freehold.sizing.steplaw import Fit
-    from freehold.sizing.sweetspot import SweetSpot
 
 DEFAULT_BATCHES = "1,2,4,8,16,32,64"
 Model = Annotated[str | None, typer.Argument(help="As in `freehold serve`; default: the starter.")]
@@ -37,27 +33,6 @@ Output = Annotated[int, typer.Option("--output-tokens", help="Answer length of e
 Quick = Annotated[bool, typer.Option("--quick", help="Two seconds at most for each batch size instead of ten.")]
 EngineFlag = Annotated[str | None, typer.Option("--engine", help="auto, openvino, llamacpp or sim.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="Default: all cores.")]
-
-
-class Taken(Record, frozen=True):
-    """Everything one measurement gave; what is printed, and what `--json` and sweep.json hold."""
-
-    model: str
-    engine: str
-    machine: str
-    quantization: str
-    phases: tuple[LoadPhase, ...]
-    levels: tuple[Level, ...]
-    sweet: SweetSpot
-    bandwidth_bytes_per_s: float
-    """Of plain copies: the ceiling of writing tokens."""
-    peak_ops_per_s: float
-    """Of matrices, the way the engine multiplies them; 0 where that isn't known."""
-    fit: Fit
-    bytes_per_step: tuple[float, ...]
-    """Weights and contexts that a step of each level reads."""
-    ops_per_step: tuple[float, ...]
-    command: str
 
 
 def sweep(
@@ -100,6 +75,7 @@ def profile(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure this model on this machine and keep its profile: load times, step law, sweet spot, memory."""
+    from freehold.cli.profile_show import console_of
     from freehold.engine.profiled import FOLDER
     from freehold.profile import save
 
@@ -110,7 +86,9 @@ def profile(
     if as_json:
         print_json({"path": str(path), "profile": made, "measured": taken})
     else:
-        _console(as_json=False).print(f"\nkept in {path}: `freehold serve` takes its batch limit from it", markup=False)
+        console_of(as_json=False).print(
+            f"\nkept in {path}: `freehold serve` takes its batch limit from it", markup=False
+        )
 
 
 # ---- measuring ------------------------------------------------------------------------------------
@@ -122,6 +100,7 @@ def _measure(
     from contextlib import AbstractContextManager
 
     from freehold import machine
+    from freehold.cli.profile_show import Live, conclude, console_of, head
     from freehold.cli.serve import settle
     from freehold.cli.startup import StartUp
     from freehold.core import Phase
@@ -129,7 +108,7 @@ def _measure(
     from freehold.engine.measure import sweep as measure
     from freehold.model.source import Report
 
-    console = _console(as_json=as_json)
+    console = console_of(as_json=as_json)
     with StartUp(config, as_json=as_json) as start_up:
         spec = msgspec.structs.replace(settle(config, start_up), max_batch=max(batches), max_batch_from="")
         if spec.engine == "remote":
@@ -146,8 +125,8 @@ def _measure(
         _check_room(card, batches, input_tokens, output_tokens)
         here = machine.describe()
         ceilings = _ceilings(spec, card, here, 0.3 if quick else 1.5)
-        _head(console, card, phases, ceilings)
-        live = _Live(console)
+        head(console, card, phases, ceilings)
+        live = Live(console)
         try:
             measured = measure(
                 running, batches, prompt_tokens=input_tokens, output_tokens=output_tokens,
@@ -156,7 +135,7 @@ def _measure(
         finally:
             running.close()
     taken, made = _understood(config, spec, card, here, tuple(phases), measured, ceilings)
-    _conclude(console, taken)
+    conclude(console, taken)
     return taken, made
 
 
@@ -165,6 +144,7 @@ def _understood(
     measured: Measured, ceilings: tuple[float, float],
 ) -> tuple[Taken, Profile]:  # fmt: skip
     """What the levels say: the law, the sweet spot, and the profile of both."""
+    from freehold.cli.profile_show import Taken, bytes_of
     from freehold.engine.profiled import key_of
     from freehold.profile import Profile
     from freehold.sizing.steplaw import fit_levels, fit_steps
@@ -181,7 +161,7 @@ def _understood(
     sweet = sweet_spot(points, fit.law)
     key = key_of(spec.source, spec.engine, config.model.quantization, here)
     command = f"freehold profile {config.model.model} --batches {','.join(str(x.streams) for x in levels)}"
-    bytes_per_step = tuple(_bytes(card, x.streams, x.context_tokens) for x in levels)
+    bytes_per_step = tuple(bytes_of(card, x.streams, x.context_tokens) for x in levels)
     ops = tuple(2.0 * card.parameters * x.streams for x in levels)
     taken = Taken(
         model=key.model, engine=key.engine, machine=key.machine, quantization=card.quantization, phases=phases,
@@ -239,10 +219,6 @@ def _ceilings(spec: EngineSpec, card: ModelCard, here: Machine, seconds: float) 
     return bandwidth, matrix_peak_gops(threads, "int8" if kind == "int8" else "bf16", seconds) * 1e9
 
 
-def _bytes(card: ModelCard, streams: int, context_tokens: float) -> float:
-    return card.weight_bytes + card.kv_bytes_per_token * streams * context_tokens
-
-
 def _check_room(card: ModelCard, batches: list[int], input_tokens: int, output_tokens: int) -> None:
     if card.context_tokens and input_tokens + output_tokens > card.context_tokens:
         raise UsageError(
@@ -277,72 +253,3 @@ def _list(text: str) -> list[int]:
     if not found or found[0] < 1:
         raise UsageError(f"--batches {text} is no list of batch sizes.", next="Write it as 1,2,4,8.")
     return found
-
-
-# ---- showing --------------------------------------------------------------------------------------
-
-
-def _console(*, as_json: bool) -> Console:
-    import sys
-
-    from rich.console import Console
-
-    return Console(file=sys.stderr if as_json else sys.stdout, highlight=False, soft_wrap=True)
-
-
-def _head(console: Console, card: ModelCard, phases: list[LoadPhase], ceilings: tuple[float, float]) -> None:
-    loaded = ", ".join(f"{phase.name} {phase.seconds:.2f} s" for phase in phases)
-    console.print(f"loaded   {loaded or 'at once'}; {gib(card.memory_bytes)} in memory", markup=False)
-    if ceilings[0]:
-        top = f"ceiling  memory {ceilings[0] / 1e9:.1f} GB/s"
-        top += f", matrices {ceilings[1] / 1e9:.0f} GOPS" if ceilings[1] else ""
-        console.print(top, markup=False)
-    columns = ("batch", "tokens/s", "+-", "each", "step p50", "p99", "all first", "memory", "MBU", "compute")
-    console.print("".join(f"{name:>10}" for name in columns), style="bold")
-
-
-class _Live:
-    """A line for each level as it is done."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def heard(self, level: Level, card: ModelCard, ceilings: tuple[float, float]) -> None:
-        step_s = level.step_ms_p50 / 1000.0
-        moved = _bytes(card, level.streams, level.context_tokens)
-        mbu = f"{moved / step_s / ceilings[0]:.0%}" if ceilings[0] and step_s else "-"
-        ops = f"{2 * card.parameters * level.streams / step_s / ceilings[1]:.0%}" if ceilings[1] and step_s else "-"
-        spread = f"{level.spread:.0%}" + ("" if level.trusted else "?")
-        cells = (
-            f"{level.streams}", f"{level.tokens_per_s:,.0f}", spread, f"{level.tokens_per_s / level.streams:,.1f}",
-            f"{level.step_ms_p50:.2f} ms", f"{level.step_ms_p99:.2f} ms", f"{level.first_token_ms:.0f} ms",
-            gib(level.memory_bytes), mbu, ops,
-        )  # fmt: skip
-        self._console.print("".join(f"{cell:>10}" for cell in cells), markup=False)
-
-
-def _conclude(console: Console, taken: Taken) -> None:
-    law, fit = taken.fit.law, taken.fit
-    if law.batch_points:
-        terms = "by batch: " + ", ".join(f"{n}: {ms:.2f}" for n, ms in law.batch_points)
-    else:
-        terms = f"{law.base_ms:.3f} + {law.sequence_ms:.4f} a sequence + {law.context_ms_per_token:.6f} a context token"
-    console.print(
-        f"\nstep ms  {terms} + {law.prefill_ms_per_token:.4f} a prompt token; median error {fit.error:.1%} over "
-        f"{fit.seen} observations",
-        markup=False,
-    )
-    sweet = taken.sweet
-    console.print(
-        f"pays     up to {sweet.streams} streams: {sweet.tokens_per_s:,.0f} tokens/s, {sweet.share:.0%} of the best. "
-        f"{sweet.reason}",
-        markup=False,
-    )
-    if any(not level.trusted for level in taken.levels):
-        console.print("?        the rounds of that batch size don't agree: the machine was busy, or the time too short")
-    over = taken.bandwidth_bytes_per_s and any(
-        moved / (x.step_ms_p50 / 1000) > taken.bandwidth_bytes_per_s
-        for x, moved in zip(taken.levels, taken.bytes_per_step, strict=True)
-    )
-    if over:
-        console.print("MBU      over 100 %: the weights lie in the processor's cache, memory is not the limit")

@@ -10,8 +10,6 @@ A simulation proposes; only a measurement certifies.
 from __future__ import annotations
 
 import heapq
-import math
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from freehold import batching
 from freehold.core import Record
 from freehold.profile import Profile, step_ms
+from freehold.sizing.replica import Replica, steps_within
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -77,52 +76,6 @@ def play(work: Work, fleet: Fleet, admit: Admit | None = None) -> Played:
     return _Run(work, fleet, admit).play()
 
 
-def steps_within(x_ms: float, a_ms: float, b_ms: float) -> int:
-    """The least whole k >= 1 whose steps, `a, a + b, a + 2 b, ...` ms long, together last at least `x_ms`."""
-    if x_ms <= a_ms:
-        return 1
-    if b_ms <= 0.0:
-        return math.ceil(x_ms / a_ms - 1e-9) if a_ms > 0 else 1
-    linear = a_ms - b_ms / 2.0
-    root = math.sqrt(linear * linear + 2.0 * b_ms * x_ms)
-    k = 2.0 * x_ms / (linear + root) if linear > 0 else (root - linear) / b_ms  # the form that loses no digits
-    return max(1, math.ceil(k - 1e-9))
-
-
-class _Replica:
-    __slots__ = (
-        "a_ms", "b_ms", "begun_s", "busy_s", "dues", "ends", "held", "joined", "kv", "places", "reading", "running",
-        "steps", "stretch", "unread", "version",
-    )  # fmt: skip
-
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self.running = 0
-        """Answers claimed and not ended: held, reading or writing."""
-        self.held: deque[int] = deque()
-        """Claimed, but their prompt doesn't fit the KV cache yet."""
-        self.reading: deque[int] = deque()
-        self.unread: dict[int, int] = {}
-        self.ends: list[tuple[int, int]] = []
-        """(number of the step that writes its last token, request): a heap of the writers."""
-        self.joined: dict[int, int] = {}
-        """Writer -> the number of the step in which it wrote its first token (since it last read its prompt)."""
-        self.dues: list[tuple[float, int]] = []
-        """(deadline, request) of what was claimed, those that have ended included: a heap."""
-        self.kv = 0
-        self.steps = 0
-        self.stretch = 0
-        """Steps under way; 0 is idle."""
-        self.begun_s = 0.0
-        self.a_ms = self.b_ms = 0.0
-        self.version = 0
-        """Of the newest event put into the calendar for it; older ones are void."""
-        self.busy_s = 0.0
-
-    def lasts_s(self, steps: int) -> float:
-        return (steps * self.a_ms + self.b_ms * steps * (steps - 1) / 2.0) / 1000.0
-
-
 class _Run:
     """One play. The numbers of requests index every column."""
 
@@ -141,7 +94,7 @@ class _Run:
         self.budget = profile.max_batched_tokens
         self.kv_limit = max(profile.kv_cache_tokens, profile.context_tokens)
         places = fleet.max_batch or profile.sweet_batch
-        self.replicas = [_Replica(places) for _ in range(fleet.replicas)]
+        self.replicas = [Replica(places) for _ in range(fleet.replicas)]
         self.idle = list(range(fleet.replicas))[::-1]
         self.calendar: list[tuple[float, int, int]] = []
         """(time, replica, version) of the ends of stretches."""
@@ -220,7 +173,7 @@ class _Run:
 
     # ---- the end of a step ------------------------------------------------------------------------
 
-    def _boundary(self, which: int, replica: _Replica, now_s: float) -> None:
+    def _boundary(self, which: int, replica: Replica, now_s: float) -> None:
         if replica.stretch:
             self._finish_stretch(replica, now_s)
         self._claim(replica, now_s)
@@ -231,7 +184,7 @@ class _Run:
             replica.version += 1
             self.idle.append(which)
 
-    def _finish_stretch(self, replica: _Replica, now_s: float) -> None:
+    def _finish_stretch(self, replica: Replica, now_s: float) -> None:
         replica.busy_s += now_s - replica.begun_s
         replica.steps += replica.stretch
         replica.kv += replica.stretch * len(replica.ends)
@@ -248,7 +201,7 @@ class _Run:
         while replica.dues and replica.dues[0][0] <= now_s:
             self._cut(replica, heapq.heappop(replica.dues)[1], now_s)
 
-    def _join(self, replica: _Replica, number: int, now_s: float) -> None:
+    def _join(self, replica: Replica, number: int, now_s: float) -> None:
         """Its prompt is read, and the same step wrote its next token."""
         written = self.written.pop(number, 0) + 1
         if written == 1:
@@ -257,7 +210,7 @@ class _Run:
         replica.joined[number] = replica.steps
         heapq.heappush(replica.ends, (replica.steps + self.outputs[number] - written, number))
 
-    def _cut(self, replica: _Replica, number: int, now_s: float) -> None:
+    def _cut(self, replica: Replica, number: int, now_s: float) -> None:
         """Its deadline has passed while it ran: it gives everything back."""
         if self.outcome[number] != WAITING:
             return
@@ -274,20 +227,20 @@ class _Run:
             replica.held.remove(number)
         self._end(replica, number, now_s, CUT)
 
-    def _end(self, replica: _Replica, number: int, now_s: float, outcome: int) -> None:
+    def _end(self, replica: Replica, number: int, now_s: float, outcome: int) -> None:
         self.end[number] = now_s
         self.outcome[number] = outcome
         replica.running -= 1
         self.running -= 1
 
-    def _written(self, replica: _Replica, writer: tuple[int, int]) -> int:
+    def _written(self, replica: Replica, writer: tuple[int, int]) -> int:
         """Tokens that a writer has written."""
         end_step, number = writer
         return self.outputs[number] - (end_step - replica.steps)
 
     # ---- what comes next --------------------------------------------------------------------------
 
-    def _claim(self, replica: _Replica, now_s: float) -> None:
+    def _claim(self, replica: Replica, now_s: float) -> None:
         while self.waiting and replica.running < replica.places:
             number = heapq.heappop(self.waiting)[1]
             if self.due is not None:
@@ -301,7 +254,7 @@ class _Run:
             replica.running += 1
             self.running += 1
 
-    def _enter(self, replica: _Replica) -> None:
+    def _enter(self, replica: Replica) -> None:
         """Let claimed answers read, while their prompts fit the KV cache."""
         while replica.held:
             number = replica.held[0]
@@ -314,7 +267,7 @@ class _Run:
             replica.unread[number] = tokens
             replica.kv += tokens
 
-    def _begin_stretch(self, which: int, replica: _Replica, now_s: float) -> None:
+    def _begin_stretch(self, which: int, replica: Replica, now_s: float) -> None:
         """One step while prompts are read, else as many as change nothing."""
         while batching.must_leave(replica.kv, len(replica.ends), self.kv_limit) and len(replica.ends) > 1:
             self._put_back(replica)
@@ -340,7 +293,7 @@ class _Run:
         replica.begun_s, replica.stretch = now_s, steps
         self._put(which, replica, now_s + replica.lasts_s(steps))
 
-    def _put_back(self, replica: _Replica) -> None:
+    def _put_back(self, replica: Replica) -> None:
         """The KV cache is full: the youngest gives its room up, and will read everything again."""
         self.put_back += 1
         if replica.reading:
@@ -357,6 +310,6 @@ class _Run:
             del replica.joined[number]
         replica.held.appendleft(number)
 
-    def _put(self, which: int, replica: _Replica, at_s: float) -> None:
+    def _put(self, which: int, replica: Replica, at_s: float) -> None:
         replica.version += 1
         heapq.heappush(self.calendar, (at_s, which, replica.version))
