@@ -17,8 +17,8 @@ from freehold.sizing import slo
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells
 from freehold.sizing.rightsize import calibrate, erlang_c, fares, rates, simulated_capacity, size, smallest
-from freehold.sizing.simulate import DONE, Fleet, Work
 from freehold.sizing.steplaw import fit_samples, fit_steps, non_negative
+from freehold.sizing.work import DONE, Fleet, Work
 
 STARTER = Fleet(profile=open_profile("starter-openvino-2core"), replicas=1)
 SLO = slo.parse("p99 e2e < 2s")

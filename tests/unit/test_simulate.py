@@ -18,7 +18,8 @@ from freehold.engine.sim.engine import SimEngine
 from freehold.model.source import Source
 from freehold.profile import Profile, StepLaw, save
 from freehold.sizing.replica import steps_within
-from freehold.sizing.simulate import CUT, DONE, EXPIRED, REFUSED, Fleet, Played, Work, play
+from freehold.sizing.simulate import play
+from freehold.sizing.work import CUT, DONE, EXPIRED, REFUSED, Fleet, Played, Work
 
 PLAIN = Profile(
     name="plain", model="none", engine="sim", machine="any", date="2026-11-25", source="Assumed.",

@@ -13,7 +13,7 @@ from freehold.core import Record
 from freehold.errors import UsageError
 
 if TYPE_CHECKING:
-    from freehold.sizing.simulate import Played, Work
+    from freehold.sizing.work import Played, Work
 
 Text = str | None
 FLEET = "Fleet"
@@ -64,8 +64,8 @@ def simulate(
     from freehold.profile import open_profile
     from freehold.sizing.cells import play_in_cells
     from freehold.sizing.rightsize import fares
-    from freehold.sizing.simulate import Fleet
     from freehold.sizing.slo import parse
+    from freehold.sizing.work import Fleet
 
     objectives = parse(slo)
     span_s = seconds_of(seconds, "--seconds") if seconds else 3600.0

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from freehold.sizing.answer import Answer as Knee
     from freehold.sizing.capacity import Capacity
     from freehold.sizing.rightsize import Answer
-    from freehold.sizing.simulate import Work
     from freehold.sizing.slo import Objective
+    from freehold.sizing.work import Work
 
 
 class Bill(Record, frozen=True):
@@ -92,7 +92,7 @@ def instance(
 
 def rightsized(work: Work, known: Known, objectives: tuple[Objective, ...], capacity: Capacity, spare: int) -> Answer:
     from freehold.sizing.rightsize import size as rightsize
-    from freehold.sizing.simulate import Fleet
+    from freehold.sizing.work import Fleet
 
     fleet = Fleet(profile=known.profile, replicas=1, gap_ms=known.gap_ms)
     return rightsize(work, fleet, objectives, capacity, spare)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from freehold.sizing.simulate import Admit, Fleet, Played, Work, play
+from freehold.sizing.simulate import play
+from freehold.sizing.work import Admit, Fleet, Played, Work
 
 CELL_REPLICAS = 16
 """A play's time grows with replicas x requests; beyond so many, cells are faster and hardly worse."""

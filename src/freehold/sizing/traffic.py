@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from freehold.errors import UsageError
-from freehold.sizing.simulate import Floats, Ints, Work
+from freehold.sizing.work import Floats, Ints, Work
 
 MONTH_S = 730 * 3600.0
 LEAST_REQUESTS = 1_000
