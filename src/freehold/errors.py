@@ -20,6 +20,8 @@
         ├── Overloaded           429
         ├── EngineFailed         500            the engine raised while answering
         ├── WorkerDied           502            the process died while answering
+        ├── CannotResume         502            an engine can't go on with this answer (then it is made anew)
+        ├── ResumeFailed         502            an interrupted answer can't be gone on with as it was shown
         ├── Unavailable          503            nobody can take the request now
         └── DeadlinePassed       504
 
@@ -148,6 +150,16 @@ class EngineFailed(RequestError):
 
 class WorkerDied(RequestError):
     code = "worker_died"
+    status = 502
+
+
+class CannotResume(RequestError):
+    code = "cannot_resume"
+    status = 502
+
+
+class ResumeFailed(RequestError):
+    code = "resume_failed"
     status = 502
 
 
