@@ -60,7 +60,7 @@ class Draft:
     """One answer being written. Slotted: one exists for each running stream, and `extend` runs once a token."""
 
     __slots__ = (
-        "_again", "_fed_chars", "_logprobs", "_min_tokens", "_scan", "_shown_chars",
+        "_again", "_fed_chars", "_late", "_logprobs", "_min_tokens", "_scan", "_shown_chars",
         "cached_tokens", "choice", "id", "prompt_tokens", "tokens",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class Draft:
         """Completion tokens so far."""
         self._again = 0
         """How many of them are yet to be made once more."""
+        self._late: tuple[str, tuple[TokenLogprob, ...]] | None = None
         self._min_tokens = min_tokens
         self._scan = StopScan(stops) if stops else None
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
@@ -109,11 +110,11 @@ class Draft:
         `finish` and `stop` say that the engine ended the answer with them. The chunk's `finish` may be set
         without it: a stop string was found, and the engine should be told to end.
         """
+        if self._again or self._late:
+            tokens, text, logprobs = self._made_again(tokens, text, logprobs)
+            if not tokens and finish is None:
+                return Chunk(self.id, self.choice, self.tokens, 0, "")
         offset = self.tokens
-        if self._again:
-            repeated = min(self._again, tokens)
-            self._again -= repeated
-            tokens -= repeated
         self.tokens = offset + tokens
         scan = self._scan
         if scan is None:
@@ -130,12 +131,26 @@ class Draft:
 
     def end(self, finish: FinishReason, failure: Failure | None = None) -> Chunk:
         """The last chunk of an answer that ends without another token: aborted or failed."""
-        held = self._scan.end() if self._scan else ""
-        left = tuple(entry for _, entry in self._logprobs) or None
+        held = (self._scan.end() if self._scan else "") + (self._late[0] if self._late else "")
+        left = (*(entry for _, entry in self._logprobs), *(self._late[1] if self._late else ())) or None
         return Chunk(self.id, self.choice, self.tokens, 0, held, left, finish, self.usage(), failure)
 
     def usage(self) -> Usage:
         return Usage(prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens, completion_tokens=self.tokens)
+
+    def _made_again(
+        self, tokens: int, text: str, logprobs: Sequence[TokenLogprob] | None
+    ) -> tuple[int, str, Sequence[TokenLogprob] | None]:
+        """Tokens that were counted before count no more; what they bring is told with the next one that counts."""
+        repeated = min(self._again, tokens)
+        self._again -= repeated
+        tokens -= repeated
+        late_text, late_logprobs = self._late or ("", ())
+        text = late_text + text
+        if logprobs is not None:
+            logprobs = (*late_logprobs, *logprobs)
+        self._late = None if tokens else (text, tuple(logprobs or ()))
+        return tokens, text, logprobs
 
     def _release(self, text: str, shown: str, logprobs: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
         """The log-probabilities of tokens whose text is shown by now; the others wait with their text."""

@@ -77,11 +77,16 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
 def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
-    loop = WorkLoop(engine, ledger, pipe, presence, stop_asked=signals.asked, wake_fds=(signals.fileno(),))
+    lease = Lease(open, presence.owner)
+    loop = WorkLoop(
+        engine, ledger, pipe, presence,
+        stop_asked=signals.asked, wake_fds=(signals.fileno(),), turned=lease.turned,
+    )  # fmt: skip
     try:
-        loop.run()
-    except Exception as error:
-        loop.fail_all(error)
+        with lease:
+            loop.run()
+    except Exception:
+        loop.give_up()
         raise
     finally:
         presence.stopped(pipe)

@@ -78,7 +78,7 @@ class Answer:
         )
         if chunk.tokens:
             chunk.ids = tuple(ids[used - chunk.tokens : used])
-        elif not (chunk.text or chunk.finish):
+        elif chunk.finish is None:
             return None  # a token that is made once more
         return chunk
 

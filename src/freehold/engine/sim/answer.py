@@ -95,7 +95,7 @@ class Answer:
         if chunk.finish == "error":
             chunk.failure = self._failure()
         if not chunk.tokens:
-            return chunk if chunk.text or self.finished else None
+            return chunk if self.finished else None
         if token is not None:
             chunk.ids = words.IDS[token]
         return chunk
