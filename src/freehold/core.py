@@ -24,6 +24,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Kind = Literal["chat", "text", "embed"]
 
 
+MADE_SEEDS = 1 << 62
+"""Seeds from here on were made up by the gateway: nobody asked for them, so a remote isn't asked for them either."""
+
+
 class Sampling(Record, frozen=True):
     """How tokens are chosen and when to stop. Defaults are OpenAI's; an unset value changes nothing."""
 

@@ -2,7 +2,8 @@
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
-work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket and sends `Fleet`.
+work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket and sends
+`Fleet`.
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """

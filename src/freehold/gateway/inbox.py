@@ -176,14 +176,18 @@ class Reader:
 
     async def take(self) -> list[Chunk]:
         """All chunks that wait; waits for at least one. Raises `ClientGone`."""
+        await self.first()
+        chunks = self.inbox.chunks[self._at :] if self._at else list(self.inbox.chunks)
+        self._at = len(self.inbox.chunks)
+        return chunks
+
+    async def first(self) -> None:
+        """Wait until there is something to take. Raises `ClientGone`."""
         while not self.pending and not self.gone:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         if self.gone:
             raise ClientGone
-        chunks = self.inbox.chunks[self._at :] if self._at else list(self.inbox.chunks)
-        self._at = len(self.inbox.chunks)
-        return chunks
 
     def hang_up(self) -> None:
         """The client is gone: `take` raises from now on."""

@@ -1,7 +1,7 @@
-"""Keeps a worker's claims its own: a thread renews the lease while the loop turns, so that a long step doesn't lose it.
+"""Keeps a worker's claims its own: a thread renews the lease, so that a long step doesn't lose it.
 
-A stopped process renews nothing, nor does one whose loop hasn't turned for `MOST_STEP_S`, as in a native call that never
-returns: then the lease ends, and another worker goes on with the answers.
+A stopped process renews nothing, nor does one whose loop hasn't turned for `MOST_STEP_S`, as in a native call that
+never returns: then the lease ends, and another worker goes on with the answers.
 """
 
 from __future__ import annotations
