@@ -12,6 +12,8 @@ from freehold.core import Answer, Chunk, FinishReason, Json, Request, Result, To
 from freehold.errors import DeadlinePassed, InvalidRequest, Poisoned
 
 LOTS = 100
+BY_DEADLINE = 2
+"""What a store keeps as `cancel_asked`: 1 if somebody asked, this if the deadline did."""
 
 _encoder = msgspec.msgpack.Encoder()
 requests = msgspec.msgpack.Decoder(Request)
@@ -21,6 +23,8 @@ _tops = msgspec.msgpack.Decoder(dict[int, int])
 
 Tops = dict[int, int]
 """How far each answer is: the tokens that are stored of it, or `-1 - tokens` once its end is stored too."""
+ALL = -1
+"""In `Tops`: a failure has ended all answers."""
 
 
 def lot(id: str) -> int:
@@ -65,6 +69,10 @@ def with_meta(blob: bytes, meta: Json) -> bytes:
     return encode(msgspec.structs.replace(requests.decode(blob), meta=meta))
 
 
+def json_list(ids: Sequence[str]) -> str:
+    return msgspec.json.encode(list(ids)).decode()
+
+
 def since_ms(then_unix_s: float, now_unix_s: float) -> float:
     """Never negative, although a wall clock may be set back."""
     return max(0.0, (now_unix_s - then_unix_s) * 1000.0)
@@ -101,6 +109,8 @@ def beyond(tops: Tops, chunks: Iterable[Chunk]) -> tuple[list[Chunk], Tops]:
             new.append(chunk)
             top += chunk.tokens
             after[chunk.choice] = -1 - top if ends else top
+        if chunk.failure is not None:
+            after[ALL] = -1
     return new, after
 
 
@@ -116,7 +126,7 @@ def unseen(chunks: Iterable[Chunk], have: Sequence[int]) -> tuple[Chunk, ...]:
 
 def complete(tops: Tops, answers: int) -> bool:
     """Every answer has ended: only the worker's report is missing."""
-    return sum(top < 0 for top in tops.values()) >= answers
+    return ALL in tops or sum(top < 0 for top in tops.values()) >= answers
 
 
 def told_by(chunks: Sequence[Chunk], worker: str, total_ms: float) -> Result:
@@ -168,6 +178,13 @@ def overdue(attempt: int, waited_ms: float) -> Result:
     else:
         error = DeadlinePassed("The request's deadline passed before its answer ended.", f"It was here for {seconds}.")
     return Result(failure=error.failure(), queued_ms=waited_ms if attempt == 0 else 0.0, total_ms=waited_ms)
+
+
+def cut_short(cancel_asked: int, total_ms: float) -> Result:
+    """The end of one that lost its worker and is not tried again: it should stop, or its reader has had it all."""
+    if cancel_asked == BY_DEADLINE:
+        return overdue(1, total_ms)
+    return Result(cancelled=bool(cancel_asked), total_ms=total_ms)
 
 
 def poisoned(deaths: int, total_ms: float) -> Result:
