@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import msgspec
 
 from freehold import order
 from freehold.core import Answer, Chunk, FinishReason, Json, Request, Result, TokenLogprob, Usage
-from freehold.errors import DeadlinePassed, InvalidRequest, Poisoned
+from freehold.errors import Conflict, DeadlinePassed, InvalidRequest, Poisoned
+from freehold.ledger.protocol import Why
 
 LOTS = 100
 BY_DEADLINE = 2
@@ -19,6 +20,7 @@ _encoder = msgspec.msgpack.Encoder()
 requests = msgspec.msgpack.Decoder(Request)
 results = msgspec.msgpack.Decoder(Result)
 _chunks = msgspec.msgpack.Decoder(list[Chunk])
+_chunk = msgspec.msgpack.Decoder(Chunk)
 _tops = msgspec.msgpack.Decoder(dict[int, int])
 
 Tops = dict[int, int]
@@ -162,6 +164,32 @@ def _answer(chunks: Sequence[Chunk], choice: int) -> Answer:
     )
 
 
+def decode_each(chunks: Iterable[bytes]) -> tuple[Chunk, ...]:
+    return tuple(_chunk.decode(chunk) for chunk in chunks)
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def id_taken(id: str) -> Conflict:
+    return Conflict(f"Request {id} was accepted before.", next="Give each request its own id.")
+
+
+def key_taken(id: str) -> Conflict:
+    return Conflict(
+        "This idempotency key came with another body before.",
+        f"The first one was {id}.",
+        "Give each request its own key.",
+    )
+
+
+def why_stopped(ids: Sequence[str], standing: Mapping[str, int]) -> dict[str, Why]:
+    """`standing` is `cancel_asked` of those that are still the asker's."""
+    return {id: _WHY[standing.get(id)] for id in ids if standing.get(id) != 0}
+
+
+_WHY: dict[int | None, Why] = {None: "lost", 1: "cancelled", BY_DEADLINE: "overdue"}
+
 # ---- ends that no worker reports -----------------------------------------------------------------
 
 
@@ -170,13 +198,10 @@ def cancelled(waited_ms: float) -> Result:
 
 
 def overdue(attempt: int, waited_ms: float) -> Result:
-    seconds = f"{waited_ms / 1000:.1f} s"
     if attempt == 0:
-        error = DeadlinePassed(
-            "The request's deadline passed before it could start.", f"It waited {seconds} in the queue."
-        )
+        error = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.")
     else:
-        error = DeadlinePassed("The request's deadline passed before its answer ended.", f"It was here for {seconds}.")
+        error = DeadlinePassed("The request's deadline passed before its answer ended.")
     return Result(failure=error.failure(), queued_ms=waited_ms if attempt == 0 else 0.0, total_ms=waited_ms)
 
 

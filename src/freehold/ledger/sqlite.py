@@ -15,15 +15,23 @@ from typing import Any
 from freehold import order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Request, Result
-from freehold.errors import Conflict
 from freehold.ledger import rows
-from freehold.ledger.protocol import ALL_LOTS, KEY_S, LEASE_S, MAX_DEATHS, Claim, Ended, LetGo, Progress, State, Why
+from freehold.ledger.protocol import (
+    ALL_LOTS,
+    KEY_S,
+    LEASE_S,
+    MAX_DEATHS,
+    STATES,
+    Claim,
+    Ended,
+    LetGo,
+    Progress,
+    State,
+    Why,
+)
 from freehold.ledger.shares import Shares
-from freehold.ledger.sqlite_views import DONE, QUEUED, RUNNING, STATES, SqliteViews
+from freehold.ledger.sqlite_views import DONE, QUEUED, RUNNING, SqliteViews
 from freehold.ledger.tables import Tables
-
-_WHY: dict[int | None, Why] = {None: "lost", 1: "cancelled", rows.BY_DEADLINE: "overdue"}
-"""By `cancel_asked`; None is not the asker's any more."""
 
 
 class SqliteLedger(SqliteViews):
@@ -52,8 +60,7 @@ class SqliteLedger(SqliteViews):
         found = self._run("known_key", tenant=request.tenant, key=key, now=now) if key is not None else []
         for fingerprint, id in found:
             if fingerprint != request.fingerprint:
-                why = f"The first one was {id}."
-                raise Conflict("This idempotency key came with another body before.", why, "Give each body its own.")
+                raise rows.key_taken(id)
             return str(id)
         return None
 
@@ -62,9 +69,7 @@ class SqliteLedger(SqliteViews):
         try:
             ((seq,),) = self._run("accept", **columns, tag_tokens=tag, body_bytes=len(body), now=now)
         except sqlite3.IntegrityError as error:
-            raise Conflict(
-                f"Request {request.id} was accepted before.", next="Give each request its own id."
-            ) from error
+            raise rows.id_taken(request.id) from error
         self._run("accept_body", seq=seq, request=body)
         if request.idempotency_key is not None:
             key = {"tenant": request.tenant, "key": request.idempotency_key, "fingerprint": request.fingerprint}
@@ -207,7 +212,7 @@ class SqliteLedger(SqliteViews):
 
     def cancelled(self, owner: str, ids: Sequence[str]) -> dict[str, Why]:
         standing = dict(self._read("standing", ids=rows.json_list(ids), owner=owner))
-        return {id: _WHY[standing.get(id)] for id in ids if standing.get(id) != 0}
+        return rows.why_stopped(ids, standing)
 
     # ---- below: inside a transaction -------------------------------------------------------------
 

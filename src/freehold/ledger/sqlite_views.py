@@ -8,10 +8,9 @@ from typing import Any
 from freehold.clock import Clock
 from freehold.core import Chunk, Json
 from freehold.ledger import rows
-from freehold.ledger.protocol import FORGET_S, Depth, Entry, Listed, State, Told
+from freehold.ledger.protocol import FORGET_S, STATES, Depth, Entry, Listed, Told
 from freehold.ledger.tables import Tables
 
-STATES: tuple[State, ...] = ("queued", "running", "done")
 QUEUED, RUNNING, DONE = range(3)
 
 
