@@ -40,10 +40,7 @@ def key(request: Request, arrival: int, tag_tokens: int = 0) -> Key:
 
 def cost_tokens(request: Request) -> int:
     """What a request will probably take, prompt and answers together; at least 1. `settled` corrects it later."""
-    if isinstance(request.prompt, str):
-        prompt_tokens = _text_tokens(request.prompt)
-    else:
-        prompt_tokens = len(request.prompt)
+    prompt_tokens = _text_tokens(request.prompt) if isinstance(request.prompt, str) else len(request.prompt)
     prompt_tokens += sum(_text_tokens(text) for text in request.inputs)
     for message in request.messages:
         content = message.get("content")

@@ -22,6 +22,7 @@ Listed = Literal["queued", "running", "done", "poisoned"]
 Why = Literal["cancelled", "overdue", "lost"]
 """Why a worker must stop: somebody asked for it, its deadline passed, or the claim is no longer the worker's."""
 
+STATES: tuple[State, ...] = ("queued", "running", "done")
 MAX_DEATHS = 3
 """A request whose workers died this often is poison: it ends with `Poisoned`."""
 FORGET_S = 600.0
@@ -209,6 +210,10 @@ class Ledger(Protocol):
 
     def check_integrity(self) -> list[str]:
         """What is wrong with the stored state, in words; empty when all is well."""
+        ...
+
+    def keep_up(self) -> None:
+        """Housekeeping, about once a second, from one process that nobody waits for."""
         ...
 
     def close(self) -> None: ...

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from zlib import crc32
 
 import msgspec
 
 from freehold import order
 from freehold.core import Answer, Chunk, FinishReason, Json, Request, Result, TokenLogprob, Usage
-from freehold.errors import DeadlinePassed, InvalidRequest, Poisoned
+from freehold.errors import Conflict, DeadlinePassed, InvalidRequest, Poisoned
+from freehold.ledger.protocol import Why
 
 LOTS = 100
+BY_DEADLINE = 2
+"""What a store keeps as `cancel_asked`: 1 if somebody asked, this if the deadline did."""
 
 _encoder = msgspec.msgpack.Encoder()
 requests = msgspec.msgpack.Decoder(Request)
 results = msgspec.msgpack.Decoder(Result)
 _chunks = msgspec.msgpack.Decoder(list[Chunk])
+_chunk = msgspec.msgpack.Decoder(Chunk)
 _tops = msgspec.msgpack.Decoder(dict[int, int])
 
 Tops = dict[int, int]
 """How far each answer is: the tokens that are stored of it, or `-1 - tokens` once its end is stored too."""
+ALL = -1
+"""In `Tops`: a failure has ended all answers."""
 
 
 def lot(id: str) -> int:
@@ -65,6 +71,10 @@ def with_meta(blob: bytes, meta: Json) -> bytes:
     return encode(msgspec.structs.replace(requests.decode(blob), meta=meta))
 
 
+def json_list(ids: Sequence[str]) -> str:
+    return msgspec.json.encode(list(ids)).decode()
+
+
 def since_ms(then_unix_s: float, now_unix_s: float) -> float:
     """Never negative, although a wall clock may be set back."""
     return max(0.0, (now_unix_s - then_unix_s) * 1000.0)
@@ -101,6 +111,8 @@ def beyond(tops: Tops, chunks: Iterable[Chunk]) -> tuple[list[Chunk], Tops]:
             new.append(chunk)
             top += chunk.tokens
             after[chunk.choice] = -1 - top if ends else top
+        if chunk.failure is not None:
+            after[ALL] = -1
     return new, after
 
 
@@ -116,7 +128,7 @@ def unseen(chunks: Iterable[Chunk], have: Sequence[int]) -> tuple[Chunk, ...]:
 
 def complete(tops: Tops, answers: int) -> bool:
     """Every answer has ended: only the worker's report is missing."""
-    return sum(top < 0 for top in tops.values()) >= answers
+    return ALL in tops or sum(top < 0 for top in tops.values()) >= answers
 
 
 def told_by(chunks: Sequence[Chunk], worker: str, total_ms: float) -> Result:
@@ -152,6 +164,32 @@ def _answer(chunks: Sequence[Chunk], choice: int) -> Answer:
     )
 
 
+def decode_each(chunks: Iterable[bytes]) -> tuple[Chunk, ...]:
+    return tuple(_chunk.decode(chunk) for chunk in chunks)
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def id_taken(id: str) -> Conflict:
+    return Conflict(f"Request {id} was accepted before.", next="Give each request its own id.")
+
+
+def key_taken(id: str) -> Conflict:
+    return Conflict(
+        "This idempotency key came with another body before.",
+        f"The first one was {id}.",
+        "Give each request its own key.",
+    )
+
+
+def why_stopped(ids: Sequence[str], standing: Mapping[str, int]) -> dict[str, Why]:
+    """`standing` is `cancel_asked` of those that are still the asker's."""
+    return {id: _WHY[standing.get(id)] for id in ids if standing.get(id) != 0}
+
+
+_WHY: dict[int | None, Why] = {None: "lost", 1: "cancelled", BY_DEADLINE: "overdue"}
+
 # ---- ends that no worker reports -----------------------------------------------------------------
 
 
@@ -160,14 +198,18 @@ def cancelled(waited_ms: float) -> Result:
 
 
 def overdue(attempt: int, waited_ms: float) -> Result:
-    seconds = f"{waited_ms / 1000:.1f} s"
     if attempt == 0:
-        error = DeadlinePassed(
-            "The request's deadline passed before it could start.", f"It waited {seconds} in the queue."
-        )
+        error = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.")
     else:
-        error = DeadlinePassed("The request's deadline passed before its answer ended.", f"It was here for {seconds}.")
+        error = DeadlinePassed("The request's deadline passed before its answer ended.")
     return Result(failure=error.failure(), queued_ms=waited_ms if attempt == 0 else 0.0, total_ms=waited_ms)
+
+
+def cut_short(cancel_asked: int, total_ms: float) -> Result:
+    """The end of one that lost its worker and is not tried again: it should stop, or its reader has had it all."""
+    if cancel_asked == BY_DEADLINE:
+        return overdue(1, total_ms)
+    return Result(cancelled=bool(cancel_asked), total_ms=total_ms)
 
 
 def poisoned(deaths: int, total_ms: float) -> Result:

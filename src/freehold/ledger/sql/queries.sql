@@ -104,11 +104,12 @@ RETURNING seq, keep, delivered, model, priority, tenant, cost_tokens;
 
 -- name: end
 -- The end of a request that no worker reports: cancelled in the queue, overdue, poison, or only its report was lost.
-UPDATE requests SET state = 2, result = :result, ended_unix_s = :now, cancel_asked = :cancel_asked WHERE seq = :seq;
+UPDATE requests SET state = 2, result = :result, ended_unix_s = :now, cancel_asked = :cancel_asked WHERE seq = :seq
+RETURNING keep, delivered;
 
 -- name: poison
 -- Kept, so that somebody can see what it was.
-UPDATE requests SET poisoned = 1, keep = 1 WHERE seq = :seq;
+UPDATE requests SET poisoned = 1, keep = 1, deaths = :deaths WHERE seq = :seq;
 
 -- name: forget_body
 DELETE FROM bodies WHERE seq = :seq;
@@ -126,7 +127,7 @@ UPDATE requests SET delivered = 1 WHERE id = :id AND state > 0 AND delivered = 0
 UPDATE requests SET delivered = 1 WHERE seq = :seq;
 
 -- name: look
-SELECT seq, state, keep, accepted_unix_s, cancel_asked FROM requests WHERE id = :id;
+SELECT seq, state, keep, accepted_unix_s FROM requests WHERE id = :id;
 
 -- name: ask_cancel
 UPDATE requests SET cancel_asked = 1 WHERE seq = :seq;
@@ -137,10 +138,10 @@ SELECT id, cancel_asked FROM requests
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 1 AND worker = :owner;
 
 -- name: held_by
-SELECT requests.seq, requests.id, attempt, keep, cancel_asked, accepted_unix_s, answers, deaths, delivered
+SELECT seq, id, cancel_asked, accepted_unix_s, answers, deaths, delivered
 FROM requests INDEXED BY running
 WHERE state = 1 AND worker = :owner
-ORDER BY requests.seq;
+ORDER BY seq;
 
 -- name: holders
 SELECT worker, id, keep FROM requests INDEXED BY running WHERE state = 1;
