@@ -1,4 +1,4 @@
-"""Workers and gateways really killed in the middle of answers: the streams go on, and read as if nothing had happened."""
+"""Workers and gateways really killed in the middle of answers: the streams go on as if nothing were."""
 
 from __future__ import annotations
 
