@@ -13,6 +13,7 @@ from freehold.echo import Echo
 from freehold.errors import ResumeFailed
 from freehold.ledger.protocol import Claim, Ended, Progress
 from freehold.pipe import Begun
+from freehold.worker.failures import failed_chunk
 
 
 class Job:
@@ -120,11 +121,6 @@ class Job:
 def places(claim: Claim) -> int:
     """How many of the engine's places a request takes."""
     return 1 if claim.request.kind == "embed" else claim.request.n
-
-
-def failed_chunk(id: str, failure: Failure) -> Chunk:
-    """The last chunk of a request that ends with an error."""
-    return Chunk(id, 0, 0, 0, "", finish="error", failure=failure)
 
 
 def _together(usages: Sequence[Usage]) -> Usage:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 
 from freehold import log
 from freehold.clock import Clock, SystemClock
-from freehold.core import Chunk, Failure, Usage
+from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume, DeadlinePassed, EngineFailed, FreeholdError, StoreError
+from freehold.errors import CannotResume, FreeholdError, StoreError
 from freehold.ledger.protocol import ALL_LOTS, Claim, Ended, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
-from freehold.worker.job import Job, failed_chunk, places
+from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
+from freehold.worker.job import Job, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
@@ -181,7 +182,7 @@ class WorkLoop:
                     self._add(job, choice)
             except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
                 self._engine.abort(job.id)
-                self._publish([failed_chunk(job.id, _failure(error, job.id))])
+                self._publish([failed_chunk(job.id, failure_of(error, job.id))])
 
     def _add(self, job: Job, choice: int) -> None:
         given = job.given_to(choice)
@@ -310,19 +311,3 @@ class WorkLoop:
 
     def _done(self) -> bool:
         return self._presence.draining and not self._jobs and not self._unrecorded
-
-
-OVERDUE = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.").failure()
-
-TOO_LATE = DeadlinePassed(
-    "The request's deadline passed while it was answered.", "What was answered until then has been sent.",
-    "Give it more time, or ask for fewer tokens.",
-).failure()  # fmt: skip
-
-
-def _failure(error: Exception, id: str) -> Failure:
-    """A refusal is the client's to read; anything else is a bug, and must not cost the worker its life."""
-    if isinstance(error, FreeholdError):
-        return error.failure()
-    log.event("request.add_failed", level="error", error=error, id=id)
-    return EngineFailed("The engine can't take this request.", f"{type(error).__name__}: {error}").failure()
