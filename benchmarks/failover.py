@@ -79,6 +79,11 @@ def agreement(name: str, first: Given, second: Given) -> float:
     return same
 
 
+def _parting(x: str, y: str) -> int:
+    """Where two texts first differ."""
+    return next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), min(len(x), len(y)))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="12 answers instead of 96")

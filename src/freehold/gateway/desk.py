@@ -215,6 +215,7 @@ class Desk:
     # ---- for `losses` ----
 
     def push(self, inbox: Inbox, chunk: Chunk, line: Line | None = None) -> None:
+        known = len(inbox.chunks)
         try:
             last = inbox.push(chunk)
         except Gap:
@@ -226,6 +227,8 @@ class Desk:
             self.cancel_later([chunk.id])
             self.fail(chunk.id, error.failure())
             return
+        if len(inbox.chunks) == known:
+            return  # it was told before
         if inbox.first_s is None and chunk.tokens:
             inbox.first_s = time.perf_counter()
         if chunk.usage is not None:

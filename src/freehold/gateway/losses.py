@@ -46,7 +46,8 @@ async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
     """An owner's claims are over."""
     for id in let_go.requeued:
         inbox = desk.inboxes.get(id)
-        if inbox is not None:
+        line = inbox.workers.get(id) if inbox is not None else None
+        if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
             desk.waiting_ids.add(id)
     for id in (*let_go.poisoned, *let_go.ended):

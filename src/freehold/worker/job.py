@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from freehold.core import Answer, Chunk, Failure, Result, Usage
 from freehold.echo import Echo
-from freehold.errors import ResumeFailed
+from freehold.engine.base import Engine
+from freehold.errors import FreeholdError, ResumeFailed
 from freehold.ledger.protocol import Claim, Ended, Progress
 from freehold.pipe import Begun
 from freehold.worker.failures import failed_chunk
@@ -121,6 +122,15 @@ class Job:
 def places(claim: Claim) -> int:
     """How many of the engine's places a request takes."""
     return 1 if claim.request.kind == "embed" else claim.request.n
+
+
+def embedded(engine: Engine, job: Job) -> Chunk:
+    """The one chunk of a request to embed."""
+    try:
+        vectors, tokens = engine.embed(job.request.inputs)
+    except FreeholdError as error:
+        return failed_chunk(job.id, error.failure())
+    return Chunk(job.id, 0, 0, 0, "", finish="stop", usage=Usage(prompt_tokens=tokens), embeddings=vectors)
 
 
 def _together(usages: Sequence[Usage]) -> Usage:

@@ -2,7 +2,7 @@
 
 Chunks go to the gateway before they go to the ledger, because a reader waits for the former. Only the end of a
 kept request is recorded first: whoever reads its last chunk may fetch the result at once. What the ledger has of an
-answer is at most `SAVE_EVERY_S` old: from there another worker goes on when this one is lost.
+answer is at most `SAVE_EVERY_S` old: another worker goes on from there.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from freehold import log
+from freehold import log, order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume, FreeholdError, StoreError
+from freehold.errors import CannotResume, StoreError
 from freehold.ledger.protocol import ALL_LOTS, Claim, Ended, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
-from freehold.worker.job import Job, places
+from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
@@ -138,8 +138,7 @@ class WorkLoop:
         job = self._jobs.get(id)
         if job is not None:
             job.announced = True
-            begun = Begun(job.attempt, job.queued_ms)
-            self._pipe.send(Tokens(list(job.chunks), {id: begun}))
+            self._pipe.send(Tokens(list(job.chunks), {id: Begun(job.attempt, job.queued_ms)}))
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -197,28 +196,18 @@ class WorkLoop:
 
     def _running(self) -> int:
         """Answers that have not ended."""
-        running = 0
-        for job in self._jobs.values():
-            running += job.left
-        return running
+        return sum([job.left for job in self._jobs.values()])
 
     # ---- step ------------------------------------------------------------------------------------
 
     def _step(self) -> list[Chunk]:
         if self._to_embed:
-            self._publish([self._embed(self._to_embed.popleft())])
+            self._publish([embedded(self._engine, self._to_embed.popleft())])
         start_s = self._clock.monotonic_s()
         step = self._engine.step()
         if step.chunks or step.running:
             self.steplog.add(step, start_s, self._clock.monotonic_s())
         return step.chunks
-
-    def _embed(self, job: Job) -> Chunk:
-        try:
-            vectors, tokens = self._engine.embed(job.request.inputs)
-        except FreeholdError as error:
-            return failed_chunk(job.id, error.failure())
-        return Chunk(job.id, 0, 0, 0, "", finish="stop", usage=Usage(prompt_tokens=tokens), embeddings=vectors)
 
     # ---- publish ---------------------------------------------------------------------------------
 
@@ -275,9 +264,8 @@ class WorkLoop:
         self._next_save_s = now_s + SAVE_EVERY_S
         self._save()
         now_unix_s = self._clock.unix_s()
-        late = [job.id for job in self._jobs.values() if (job.request.deadline_unix_s or now_unix_s + 1) <= now_unix_s]
-        if late:
-            self._publish([failed_chunk(id, TOO_LATE) for id in late])
+        late = [job.id for job in self._jobs.values() if order.overdue(job.request, now_unix_s)]
+        self._publish([failed_chunk(id, TOO_LATE) for id in late])
 
     def _save(self) -> None:
         """One transaction for all. Whoever isn't the claim's holder any more stops."""
