@@ -15,7 +15,8 @@ from freehold import log
 from freehold.core import Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import open_ledger
+from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
@@ -42,7 +43,7 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
     presence = Presence(name, spec.name, spec.engine, status_fd)
     pipe = PipeClient(pipe_path, presence.greet)
     try:
-        ledger = SqliteLedger(store_path)
+        ledger = open_ledger(store_path)
         engine = _load(spec, presence, pipe)
         return _work(engine, ledger, pipe, presence)
     except FreeholdError as error:
@@ -74,7 +75,7 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     return engine
 
 
-def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Presence) -> int:
+def _work(engine: Engine, ledger: Ledger, pipe: PipeClient, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
     loop = WorkLoop(engine, ledger, pipe, presence, stop_asked=signals.asked, wake_fds=(signals.fileno(),))
