@@ -1,8 +1,7 @@
 """The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before they go to the ledger, because a reader waits for the former. Only the end of a
-kept request is recorded first: whoever reads its last chunk may fetch the result at once. What the ledger has of an
-answer is at most `SAVE_EVERY_S` old: another worker goes on from there.
+Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
+first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
