@@ -24,6 +24,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Kind = Literal["chat", "text", "embed"]
 
 
+MADE_SEEDS = 1 << 62
+"""Seeds from here on were made up by the gateway: nobody asked for them, so a remote isn't asked for them either."""
+
+
 class Sampling(Record, frozen=True):
     """How tokens are chosen and when to stop. Defaults are OpenAI's; an unset value changes nothing."""
 
@@ -80,6 +84,10 @@ class Request(Record, frozen=True):
     """Keep prompt and result in the ledger after the end, so that they can be fetched by id."""
     meta: Json = {}
     """What the gateway needs to answer for this request later (never read by a worker)."""
+    idempotency_key: str | None = None
+    """The same tenant's same key within a day means the same request."""
+    fingerprint: str = ""
+    """Digest of the body that came with the key: another body under the same key is a conflict."""
 
 
 # ---- what comes back -----------------------------------------------------------------------------

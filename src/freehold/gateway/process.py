@@ -34,7 +34,7 @@ from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
 from freehold.ledger.group import AsyncLedger
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import open_ledger
 from freehold.telemetry.metrics import Metrics
 
 _EXPOSED = (
@@ -65,7 +65,7 @@ def run(
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd))
+            return runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd))
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
@@ -73,9 +73,9 @@ def run(
         return error.exit_code
 
 
-async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.socket, status_fd: int | None) -> int:
+async def _serve(config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None) -> int:
     guard = Guard(config.home, config.server)
-    ledger = AsyncLedger(lambda: SqliteLedger(store))
+    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -163,7 +163,9 @@ class _Signals:
 def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
-    door: Application = Door(application.build(desk, guard, responses), plain, guard, config.server, desk.metrics)
+    streams = application.stream_route(desk, responses)
+    built = application.build(desk, guard, responses)
+    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics)
     origins = config.server.cors_origins
     if not origins:
         return door

@@ -1,7 +1,7 @@
-"""The worker's loop: listen, claim, step, publish. One thread, one engine, no waiting while there is work.
+"""The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before ends go to the ledger, because a reader waits for the former. Only the end of a
-kept request is recorded first: whoever reads its last chunk may fetch the result at once.
+Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
+first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
@@ -9,22 +9,25 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from freehold import log
+from freehold import log, order
 from freehold.clock import Clock, SystemClock
-from freehold.core import Chunk, Failure, Result, Usage
+from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import DeadlinePassed, EngineFailed, FreeholdError, StoreError
-from freehold.ledger.protocol import Claim, Ledger
-from freehold.pipe import AskSteps, Cancel, Drain, Steps, Tokens, Wake
-from freehold.worker.job import Job, failed_chunk, places
+from freehold.errors import CannotResume, StoreError
+from freehold.ledger.protocol import ALL_LOTS, Claim, Ended, Ledger
+from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
+from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
+from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
 
 LOOK_EVERY_S = 1.0
 """A worker looks into the ledger this often even if nobody wakes it."""
-CANCEL_EVERY_S = 0.25
+CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
+SAVE_EVERY_S = 0.05
+"""How often what was made goes into the ledger, of all answers together."""
 
 
 class WorkLoop:
@@ -33,7 +36,9 @@ class WorkLoop:
     def __init__(
         self, engine: Engine, ledger: Ledger, pipe: PipeClient, presence: Presence,
         *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
+        lots: tuple[int, int] = ALL_LOTS, turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
+        """`turned` is told once a turn whether anything is held: `Lease.turned`."""
         self.steplog = StepLog()
         self._engine = engine
         self._ledger = ledger
@@ -44,12 +49,16 @@ class WorkLoop:
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
+        self._model = engine.card.name
+        self._lots = lots
+        self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
-        self._unrecorded: list[tuple[str, int, Result]] = []
+        self._unrecorded: list[Ended] = []
         self._work_waits = True
         self._next_look_s = 0.0
         self._next_cancels_s = 0.0
+        self._next_save_s = 0.0
 
     def run(self) -> None:
         while not self._done():
@@ -57,15 +66,18 @@ class WorkLoop:
             self._claim()
             if self._jobs:
                 self._publish(self._step())
+                self._look_after()
             else:
                 self._rest()
+            self._turned(bool(self._jobs or self._unrecorded))
             self._presence.update(self._pipe, self._running(), self.steplog, self._engine.stats)
 
-    def fail_all(self, error: BaseException) -> None:
-        """The engine is broken: every running request ends with `EngineFailed`."""
-        why = f"{type(error).__name__}: {error}"
-        failure = EngineFailed("The engine failed while answering.", why, "Send the request again.").failure()
-        self._publish([failed_chunk(id, failure) for id in self._jobs])
+    def give_up(self) -> None:
+        """The engine is broken, and this process about to leave: what it holds is for another worker to go on with. It
+        counts as a death, so that a request which breaks every engine ends."""
+        parts = [part for job in self._jobs.values() if (part := job.unsaved())]
+        self._ledger.abandon(self._owner, parts)
+        self._jobs.clear()
 
     # ---- listen ----------------------------------------------------------------------------------
 
@@ -74,7 +86,9 @@ class WorkLoop:
             if isinstance(frame, Wake):
                 self._work_waits = True
             elif isinstance(frame, Cancel):
-                self._engine.abort(frame.id)
+                self._cancel(frame.id)
+            elif isinstance(frame, Follow):
+                self._tell_all(frame.id)
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
@@ -90,10 +104,40 @@ class WorkLoop:
             if self._unrecorded:
                 self._ledger.finish_all(self._unrecorded)
                 self._unrecorded = []
-            for id in self._ledger.cancelled(self._owner, list(self._jobs)):
-                self._engine.abort(id)
+            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
+            return
+        for id, why in stops.items():
+            if why == "cancelled":
+                self._cancel(id)
+            elif why == "overdue":
+                self._publish([failed_chunk(id, TOO_LATE)])
+            else:
+                self._lose(id)
+
+    def _cancel(self, id: str) -> None:
+        self._engine.abort(id)
+        job = self._jobs.get(id)
+        if job is not None and job in self._to_embed:
+            self._to_embed.remove(job)
+            self._publish([Chunk(id, 0, 0, 0, "", finish="cancelled", usage=Usage())])
+
+    def _lose(self, id: str) -> None:
+        """The claim is another's by now, or the request has ended: nothing of it counts any more."""
+        job = self._jobs.pop(id, None)
+        if job is None:
+            return
+        log.event("request.outdated", level="warning", id=id, attempt=job.attempt)
+        self._engine.abort(id)
+        if job in self._to_embed:
+            self._to_embed.remove(job)
+
+    def _tell_all(self, id: str) -> None:
+        job = self._jobs.get(id)
+        if job is not None:
+            job.announced = True
+            self._pipe.send(Tokens(list(job.chunks), {id: Begun(job.attempt, job.queued_ms)}))
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -108,7 +152,7 @@ class WorkLoop:
         self._next_look_s = now_s + LOOK_EVERY_S
         try:
             overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room)
+            claims = self._ledger.claim(self._owner, room, self._model, self._lots)
         except StoreError as error:
             self._work_waits = False
             log.event("ledger.failed", level="error", why=str(error))
@@ -120,84 +164,123 @@ class WorkLoop:
             self._begin(claim, now_s)
 
     def _begin(self, claim: Claim, now_s: float) -> None:
-        """Give the engine every answer of a request, or end the request with what the engine has against it."""
+        """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
+        against it."""
         job = Job(claim, now_s)
         self._jobs[job.id] = job
-        if job.request.kind == "embed":
+        if job.over:  # only the report of its end was missing
+            del self._jobs[job.id]
+            self._pipe.send(Tokens(list(job.chunks), {job.id: job.begun()}))
+            self._record([job], now_s)
+        elif job.request.kind == "embed":
             self._to_embed.append(job)
+        else:
+            try:
+                for choice in range(places(claim)):
+                    self._add(job, choice)
+            except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
+                self._engine.abort(job.id)
+                self._publish([failed_chunk(job.id, failure_of(error, job.id))])
+
+    def _add(self, job: Job, choice: int) -> None:
+        given = job.given_to(choice)
+        if any(chunk.finish is not None for chunk in given):
             return
         try:
-            for choice in range(places(claim)):
-                self._engine.add(claim.request, choice)
-        except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
-            self._engine.abort(job.id)
-            self._publish([failed_chunk(job.id, _failure(error, job.id))])
+            self._engine.add(job.request, choice, given)
+        except CannotResume as error:
+            log.event("request.anew", id=job.id, choice=choice, why=error.why)
+            job.anew(choice)
+            self._engine.add(job.request, choice)
 
     def _running(self) -> int:
         """Answers that have not ended."""
-        running = 0
-        for job in self._jobs.values():
-            running += job.left
-        return running
+        return sum([job.left for job in self._jobs.values()])
 
     # ---- step ------------------------------------------------------------------------------------
 
     def _step(self) -> list[Chunk]:
         if self._to_embed:
-            self._publish([self._embed(self._to_embed.popleft())])
+            self._publish([embedded(self._engine, self._to_embed.popleft())])
         start_s = self._clock.monotonic_s()
         step = self._engine.step()
         if step.chunks or step.running:
             self.steplog.add(step, start_s, self._clock.monotonic_s())
         return step.chunks
 
-    def _embed(self, job: Job) -> Chunk:
-        try:
-            vectors, tokens = self._engine.embed(job.request.inputs)
-        except FreeholdError as error:
-            return failed_chunk(job.id, error.failure())
-        return Chunk(job.id, 0, 0, 0, "", finish="stop", usage=Usage(prompt_tokens=tokens), embeddings=vectors)
-
     # ---- publish ---------------------------------------------------------------------------------
 
     def _publish(self, chunks: list[Chunk]) -> None:
-        if not chunks:
-            return
+        """Show what is new, and record what has ended."""
         now_s = self._clock.monotonic_s()
         shown: list[Chunk] = []
-        queued_ms: dict[str, float] = {}
+        begun: dict[str, Begun] = {}
         ended: list[Job] = []
         for chunk in chunks:
             job = self._jobs.get(chunk.id)
             if job is None:
                 continue  # the rest of a request that has ended with an error
+            heard = job.take(chunk, now_s)
+            if heard is None:
+                continue
             if not job.announced:
                 job.announced = True
-                queued_ms[job.id] = job.queued_ms
-            shown.append(chunk)
-            if job.take(chunk, now_s):
+                begun[job.id] = job.begun()
+            shown.append(heard)
+            if job.over:
                 ended.append(job)
                 del self._jobs[job.id]
-                if job.left:
+                if job.left > 0:
                     self._engine.abort(job.id)
+        if not shown:
+            return
         self._record([job for job in ended if job.keep], now_s)
-        self._pipe.send(Tokens(shown, queued_ms))
+        self._pipe.send(Tokens(shown, begun))
         self._record([job for job in ended if not job.keep], now_s)
 
-    def _record(self, ended: Sequence[Job], now_s: float) -> None:
-        """Tell the ledger. If it can't be written now, the ends are kept and tried again."""
-        if not ended:
+    def _record(self, jobs: Sequence[Job], now_s: float) -> None:
+        """Tell the ledger of ends. If it can't be written now, they are kept and tried again."""
+        if not jobs:
             return
-        results = [(job.id, job.attempt, job.result(self._presence.name, now_s)) for job in ended]
+        ended = [job.ended(self._presence.name, now_s) for job in jobs]
         try:
-            recorded = self._ledger.finish_all(results)
+            recorded = self._ledger.finish_all(ended)
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
-            self._unrecorded += results
+            self._unrecorded += ended
             return
-        for (id, attempt, _), known in zip(results, recorded, strict=True):
+        for job, known in zip(jobs, recorded, strict=True):
             if not known:
-                log.event("request.outdated", level="warning", id=id, attempt=attempt)
+                log.event("request.outdated", level="warning", id=job.id, attempt=job.attempt)
+
+    # ---- look after what runs --------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Every few steps: save what was made, stop what is too late."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_save_s:
+            return
+        self._next_save_s = now_s + SAVE_EVERY_S
+        self._save()
+        now_unix_s = self._clock.unix_s()
+        late = [job.id for job in self._jobs.values() if order.overdue(job.request, now_unix_s)]
+        self._publish([failed_chunk(id, TOO_LATE) for id in late])
+
+    def _save(self) -> None:
+        """One transaction for all. Whoever isn't the claim's holder any more stops."""
+        parts = [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
+        if not parts:
+            return
+        try:
+            good = self._ledger.checkpoint(parts)
+        except StoreError as error:
+            log.event("ledger.failed", level="error", why=str(error))
+            return
+        for part, mine in zip(parts, good, strict=True):
+            if mine:
+                self._jobs[part.id].saved += len(part.chunks)
+            else:
+                self._lose(part.id)
 
     # ---- rest ------------------------------------------------------------------------------------
 
@@ -215,14 +298,3 @@ class WorkLoop:
 
     def _done(self) -> bool:
         return self._presence.draining and not self._jobs and not self._unrecorded
-
-
-OVERDUE = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.").failure()
-
-
-def _failure(error: Exception, id: str) -> Failure:
-    """A refusal is the client's to read; anything else is a bug, and must not cost the worker its life."""
-    if isinstance(error, FreeholdError):
-        return error.failure()
-    log.event("request.add_failed", level="error", error=error, id=id)
-    return EngineFailed("The engine can't take this request.", f"{type(error).__name__}: {error}").failure()

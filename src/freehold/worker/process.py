@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
@@ -15,8 +16,10 @@ from freehold import log
 from freehold.core import Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import open_ledger
+from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
+from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -42,9 +45,9 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
     presence = Presence(name, spec.name, spec.engine, status_fd)
     pipe = PipeClient(pipe_path, presence.greet)
     try:
-        ledger = SqliteLedger(store_path)
+        ledger = open_ledger(store_path)
         engine = _load(spec, presence, pipe)
-        return _work(engine, ledger, pipe, presence)
+        return _work(engine, ledger, lambda: open_ledger(store_path), pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("worker.failed", level="error", why=str(error))
@@ -74,14 +77,19 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     return engine
 
 
-def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Presence) -> int:
+def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: PipeClient, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
-    loop = WorkLoop(engine, ledger, pipe, presence, stop_asked=signals.asked, wake_fds=(signals.fileno(),))
+    lease = Lease(open, presence.owner)
+    loop = WorkLoop(
+        engine, ledger, pipe, presence,
+        stop_asked=signals.asked, wake_fds=(signals.fileno(),), turned=lease.turned,
+    )  # fmt: skip
     try:
-        loop.run()
-    except Exception as error:
-        loop.fail_all(error)
+        with lease:
+            loop.run()
+    except Exception:
+        loop.give_up()
         raise
     finally:
         presence.stopped(pipe)

@@ -1,0 +1,37 @@
+"""Which ledger a store's name means: `redis://...` one in Redis or Valkey, everything else a file of SQLite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from freehold.errors import StoreError
+from freehold.ledger.protocol import Ledger
+from freehold.ledger.sqlite import SqliteLedger
+
+Fsync = Literal["always", "everysec"]
+SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+def is_remote(store: str | Path) -> bool:
+    """A server's, not a file's."""
+    return str(store).startswith(SCHEMES)
+
+
+def open_ledger(store: str | Path, *, fsync: Fsync | None = None) -> Ledger:
+    """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
+    With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
+    if not is_remote(store):
+        return SqliteLedger(store)
+    try:
+        from freehold.ledger.redis import RedisLedger
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        why, next = "The redis client isn't installed.", "pip install 'freehold[redis]'"
+        raise StoreError("Can't use a ledger in Redis.", why, next) from None
+    parts = urlsplit(str(store))
+    query = dict(parse_qsl(parts.query))
+    prefix = query.pop("prefix", "freehold")
+    return RedisLedger(urlunsplit(parts._replace(query=urlencode(query))), prefix=prefix, fsync=fsync)
