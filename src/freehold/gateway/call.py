@@ -28,8 +28,8 @@ class Call:
     """Made by the door for every HTTP request, found in `scope["state"]["call"]`. Routes fill in what they learn."""
 
     __slots__ = (
-        "id", "kind", "model", "queue_ms", "received_unix_s", "route", "started_s", "status", "tenant", "ttft_ms",
-        "worker",
+        "deadline_unix_s", "id", "kind", "model", "priority", "queue_ms", "received_unix_s", "route", "started_s",
+        "status", "tenant", "ttft_ms", "worker",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -37,6 +37,8 @@ class Call:
         self.started_s = time.perf_counter()
         self.received_unix_s = time.time()
         self.tenant = "local"
+        self.deadline_unix_s: float | None = None
+        self.priority = 0
         self.route = "other"
         self.model = ""
         self.worker = ""

@@ -7,12 +7,12 @@ import time
 import msgspec
 
 from freehold.core import Json, ModelCard
-from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.events import Head, TextEvents, finish_reason
+from freehold.gateway.limits import naming
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.usage import note_first, text_logprobs, usage_object
 from freehold.gateway.wire_errors import parse

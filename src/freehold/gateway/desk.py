@@ -12,23 +12,31 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+from freehold import log
 from freehold.config import ServerConfig
 from freehold.core import Chunk, Failure, ModelCard, Request
-from freehold.errors import Conflict, InvalidRequest, Overloaded, Unavailable
+from freehold.errors import Conflict, DeadlinePassed, Unavailable
+from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Inbox, failed_chunk
+from freehold.gateway.intake import Intake
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Tokens, Wake
 from freehold.telemetry.metrics import Metrics
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
+AFTER_DEADLINE_S = 0.002
+"""A store calls a request overdue at its deadline, and a timer may ring a little early."""
 
 
 class Desk:
     """Where requests and their tokens meet."""
 
-    def __init__(self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn,
+        key_of: Callable[[str], Key] = lambda tenant: LOCAL,
+    ) -> None:  # fmt: skip
         self.ledger = ledger
         ledger.on_visible = self.wake
         self.fleet = fleet
@@ -45,6 +53,8 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         self.waiting_ids: set[str] = set()
         self.lately_ended: dict[str, deque[str]] = {}
+        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self.intake = Intake(fleet, server, metrics, self._given, key_of)
 
     # ---- for the routes ----
 
@@ -67,25 +77,11 @@ class Desk:
         """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
         return await self.fleet.card(model)
 
-    def check_room(self, requests: int = 1) -> None:
-        """Raises `Unavailable` while draining, `InvalidRequest` for more than can ever wait, `Overloaded` when too many
-        wait already."""
+    def check_open(self) -> None:
+        """Raises `Unavailable` while draining."""
         if self.draining:
             raise Unavailable(
                 "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
-            )
-        if requests > max(1, self.server.max_queue):
-            raise InvalidRequest(
-                f"{requests} prompts at once are too many.",
-                f"At most {self.server.max_queue} requests may wait (server.max_queue).",
-                "Send fewer at a time.",
-                param="prompt",
-            )
-        if len(self.waiting_ids) + requests > self.server.max_queue:
-            raise Overloaded(
-                "The queue is full.",
-                f"{len(self.waiting_ids)} requests wait, and at most {self.server.max_queue} may.",
-                "Try again in a moment.",
             )
 
     async def submit(
@@ -97,7 +93,8 @@ class Desk:
         `silent`: nobody will read the inbox; the result is fetched from the ledger later (`keep` must be set). `tap` is
         told every chunk as it comes, from the first.
         """
-        self.check_room(len(requests))
+        self.check_open()
+        requests = self.intake.admit(requests)
         inbox = Inbox(requests, silent=silent, tap=tap)
         for request in requests:
             self.inboxes[request.id] = inbox
@@ -111,7 +108,23 @@ class Desk:
             self.forget(*(request.id for request in requests))
             self.cancel_later(request.id for request in requests)
             raise
+        for request in requests:
+            self._mind_deadline(request)
         return inbox
+
+    def _mind_deadline(self, request: Request) -> None:
+        """Whoever waits past the deadline is told at once, though no worker looks into the queue just then."""
+        if request.deadline_unix_s is None or request.id not in self.waiting_ids:
+            return
+        left_s = max(0.0, request.deadline_unix_s - time.time()) + AFTER_DEADLINE_S
+        ring = asyncio.get_running_loop().call_later(left_s, lambda: self.spawn(self.expire()))
+        self._alarms[request.id] = ring
+
+    async def expire(self) -> None:
+        """End what waits past its deadline."""
+        for id in await self.ledger.expire():
+            late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
+            self.fail(id, late.failure())
 
     async def cancel(self, id: str) -> State | None:
         """End a request, queued or running. The state it was in, or None if the ledger doesn't know it."""
@@ -165,6 +178,7 @@ class Desk:
             if inbox is not None:
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, queued_ms)
                 self._begun(inbox, id, line)
+        self.intake.stepped(line, frame.chunks)
         for chunk in frame.chunks:
             self.deliver(chunk, line)
 
@@ -188,15 +202,36 @@ class Desk:
         if chunk.usage is not None:
             usage = chunk.usage
             self.metrics.used(inbox.request.model, usage.prompt_tokens if last else 0, usage.completion_tokens)
+            self.intake.answered(inbox.request_of(chunk.id), chunk)
+        if inbox.unread_bytes > self.server.max_unread_mb << 20:
+            self._cut_slow(inbox)
         if last:
             self.forget(chunk.id)
             self.lately_ended.setdefault(line.owner, deque(maxlen=256)).append(chunk.id)
             if chunk.failure is not None and inbox.request.n > 1:
                 line.send(Cancel(chunk.id))
 
+    def _cut_slow(self, inbox: Inbox) -> None:
+        """Its reader is so far behind that keeping the rest for it would cost the others."""
+        self.metrics.slow_readers.inc()
+        log.event("client.too_slow", level="warning", id=inbox.request.id, unread_bytes=inbox.unread_bytes)
+        self.leave(inbox)
+
     def _begun(self, inbox: Inbox, id: str, line: Line) -> None:
         inbox.workers[id] = line
         self.waiting_ids.discard(id)
+        self.intake.begun(id, line, inbox.queued_ms)
+        self._disarm(id)
+
+    def _given(self, id: str) -> float:
+        """Tokens of a running request so far; of several that share an inbox, their mean."""
+        inbox = self.inboxes.get(id)
+        return inbox.tokens / len(inbox.requests) if inbox is not None else 0.0
+
+    def _disarm(self, id: str) -> None:
+        alarm = self._alarms.pop(id, None)
+        if alarm is not None:
+            alarm.cancel()
 
     def fail(self, id: str, failure: Failure) -> None:
         inbox = self.inboxes.get(id)
@@ -208,6 +243,8 @@ class Desk:
         for id in ids:
             self.inboxes.pop(id, None)
             self.waiting_ids.discard(id)
+            self.intake.left(id)
+            self._disarm(id)
         self._look_idle()
 
     def _look_idle(self) -> None:

@@ -16,6 +16,7 @@ from freehold.gateway.call import Call, HeaderList, request_id
 from freehold.gateway.errors import HttpError, error_body, error_headers
 from freehold.gateway.inbox import ClientGone
 from freehold.gateway.stream import Handler, Message, Receive, Scope, Send
+from freehold.gateway.terms import set_terms
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -68,7 +69,7 @@ class Door:
         if self._local_only:
             self._check_local(scope["method"], headers)
         if path not in _OPEN_PATHS and not path.startswith("/page/"):
-            call.tenant = self._guard.tenant(header(headers, b"authorization"))
+            set_terms(call, self._guard.key(header(headers, b"authorization")), headers)
         if scope["method"] in _BODILESS:
             await self._app(scope, receive, out)
             return

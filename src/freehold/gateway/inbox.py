@@ -17,6 +17,10 @@ RESTART = -1
 """`choice` of the chunk that tells a collecting reader: forget what you have of this request id."""
 
 
+CHUNK_BYTES = 200
+LOGPROB_BYTES = 150
+
+
 class ClientGone(Exception):
     """The reader's own client has disconnected."""
 
@@ -26,7 +30,7 @@ class Inbox:
 
     __slots__ = (
         "_chunks", "_left", "_waiter", "accepted_s", "first_s", "gone", "queued_ms", "requests", "shown", "silent",
-        "tap", "tokens", "workers",
+        "tap", "tokens", "unread_bytes", "workers",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +48,8 @@ class Inbox:
         """Request id -> the worker that answers it, once known."""
         self.queued_ms: float | None = None
         self.tokens = 0
+        self.unread_bytes = 0
+        """About what the chunks that wait take in memory."""
         self.accepted_s = time.perf_counter()
         self.first_s: float | None = None
         self._left = {request.id: _answers(request) for request in requests}
@@ -53,6 +59,9 @@ class Inbox:
     @property
     def request(self) -> Request:
         return self.requests[0]
+
+    def request_of(self, id: str) -> Request:
+        return self.requests[0] if len(self.requests) == 1 else next(each for each in self.requests if each.id == id)
 
     @property
     def ended(self) -> bool:
@@ -84,6 +93,9 @@ class Inbox:
             self.tap(chunk)
         if not self.silent:
             self._chunks.append(chunk)
+            self.unread_bytes += CHUNK_BYTES + len(chunk.text)
+            if chunk.logprobs is not None:
+                self.unread_bytes += sum(LOGPROB_BYTES * (1 + len(each.top)) for each in chunk.logprobs)
             self._wake()
         return last
 
@@ -106,6 +118,7 @@ class Inbox:
     def hang_up(self) -> None:
         """The client is gone: `take` raises from now on."""
         self.gone = True
+        self._chunks = []
         self._wake()
 
     async def take(self, *, shown: bool = True) -> list[Chunk]:
@@ -119,7 +132,7 @@ class Inbox:
             await self._waiter
         if self.gone:
             raise ClientGone
-        chunks, self._chunks = self._chunks, []
+        chunks, self._chunks, self.unread_bytes = self._chunks, [], 0
         if shown and not self.shown:
             self.shown = True
             chunks = [chunk for chunk in chunks if chunk.choice != RESTART] or await self.take()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 
 from freehold import log
 from freehold.core import Answer, Chunk, Failure, Result
-from freehold.errors import DeadlinePassed, FreeholdError, Unavailable, WorkerDied
+from freehold.errors import FreeholdError, Unavailable, WorkerDied
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
 from freehold.gateway.inbox import RESTART
@@ -44,6 +44,7 @@ async def _abandon(desk: Desk, owner: str, shown: Collection[str], failure: Fail
         if id in desk.inboxes:
             desk.inboxes[id].restart(id)
             desk.waiting_ids.add(id)
+            desk.intake.requeued(id)
     for id in failed:
         entry = await desk.ledger.fetch(id) if id in desk.inboxes else None
         desk.fail(id, (entry.result.failure if entry and entry.result else None) or failure)
@@ -93,9 +94,7 @@ async def _round(desk: Desk) -> None:
     if desk.inboxes and desk.fleet.hopeless(HOPELESS_S):
         why = desk.fleet.why_not_ready()
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
-    for id in await desk.ledger.expire():
-        late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
-        desk.fail(id, late.failure())
+    await desk.expire()
 
 
 def give_up(desk: Desk, failure: Failure) -> None:

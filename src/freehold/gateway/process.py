@@ -79,7 +79,14 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)))
+            desk = Desk(
+                ledger,
+                Fleet(),
+                config.server,
+                Metrics(),
+                lambda work: group.create_task(_contained(work)),
+                guard.key_of,
+            )
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             watching = group.create_task(watch(desk, config.store.keep_results_s))
@@ -176,7 +183,7 @@ def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=guarded(config.server.body_timeout_s),
+        http=guarded(config.server.body_timeout_s, config.server.stall_s),
         ws="none",
         lifespan="off",
         interface="asgi3",
