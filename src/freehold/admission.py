@@ -2,7 +2,7 @@
 
 Work is counted in *work tokens*: an answer's tokens, and a prompt's in so many of these as take the same time. While
 a request waits every place is busy with what goes before it, so it starts no later than `work ahead / rate` (Graham's
-bound for list scheduling, 1966). From that follow whether a deadline can be met, and when a refused one should come back.
+bound for list scheduling, 1966). From that follow whether a deadline can be met, and when to come back if it can not.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Line(Record, frozen=True):
 
     requests: float = 0.0
     """Waiting, and those about to come back for the place they were promised."""
+    promised: float = 0.0
+    """Those who come back later than that."""
     tokens: float = 0.0
     """Of the waiting: prompts and expected answers."""
     bytes: float = 0.0
@@ -177,13 +179,14 @@ def _room_after_s(reason: Reason, ask: Ask, line: Line, pace: Pace, limits: Limi
         return line.ready_in_s + RETRY_BLIND_S
     if reason == "key":
         return max(RETRY_LEAST_S, line.key_start_s * MARGIN)
-    mean = (line.tokens or _tokens(ask)) / max(1.0, line.requests)
+    each = (line.tokens or _tokens(ask)) / max(1.0, line.requests)
     over = {
-        "requests": (line.requests + ask.requests - limits.requests) * mean,
+        "requests": (line.requests + ask.requests - limits.requests) * each,
         "tokens": line.tokens + _tokens(ask) - limits.tokens,
         "bytes": (line.bytes + ask.bytes - limits.bytes) * line.tokens / max(1.0, line.bytes),
-    }[reason]
-    return line.ready_in_s + max(RETRY_LEAST_S, drain_s(over, pace) * MARGIN)
+    }[reason] + line.promised * each
+    wave = min(limits.requests / 2, pace.places * pace.workers) * each  # answers that began together end together
+    return line.ready_in_s + max(RETRY_LEAST_S, drain_s(over + wave, pace) * MARGIN)
 
 
 def _in_time_after_s(ask: Ask, line: Line, pace: Pace) -> float:

@@ -159,6 +159,7 @@ class Backlog:
             slack_s = self._slack_s(place, dated, pace, now_s, running_work, promised=promised)
         return Line(
             requests=len(self.waiting) + self.shows * soon,
+            promised=self.shows * (self.promises - soon),
             tokens=self.tokens,
             bytes=self.bytes,
             running=running,
