@@ -63,6 +63,8 @@ class Line(Record, frozen=True):
     """Waiting, and those about to come back for the place they were promised."""
     promised: float = 0.0
     """Those who come back later than that."""
+    next_slot_s: float = 0.0
+    """From when on nothing is promised to anybody."""
     tokens: float = 0.0
     """Of the waiting: prompts and expected answers."""
     bytes: float = 0.0
@@ -186,7 +188,7 @@ def _room_after_s(reason: Reason, ask: Ask, line: Line, pace: Pace, limits: Limi
         "bytes": (line.bytes + ask.bytes - limits.bytes) * line.tokens / max(1.0, line.bytes),
     }[reason] + line.promised * each
     wave = min(limits.requests / 2, pace.places * pace.workers) * each  # answers that began together end together
-    return line.ready_in_s + max(RETRY_LEAST_S, drain_s(over + wave, pace) * MARGIN)
+    return line.ready_in_s + max(RETRY_LEAST_S, drain_s(over + wave, pace) * MARGIN, line.next_slot_s)
 
 
 def _in_time_after_s(ask: Ask, line: Line, pace: Pace) -> float:

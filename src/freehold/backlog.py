@@ -160,6 +160,7 @@ class Backlog:
         return Line(
             requests=len(self.waiting) + self.shows * soon,
             promised=self.shows * (self.promises - soon),
+            next_slot_s=self._next_slot_s(ask, pace, now_s),
             tokens=self.tokens,
             bytes=self.bytes,
             running=running,
@@ -169,6 +170,12 @@ class Backlog:
             class_work=sum(self._work[:dated]) + self.shows * sum(self._kept[:dated]),
             slack_s=slack_s,
         )
+
+    def _next_slot_s(self, ask: Ask, pace: Pace, now_s: float) -> float:
+        """After the last promise, as far as it is probable that somebody comes for it."""
+        if not self._comes:
+            return 0.0
+        return max(0.0, self._comes[-1] - now_s) + self.shows * drain_s(work_tokens(ask, pace), pace)
 
     def _slack_s(
         self, place: int, dated: int, pace: Pace, now_s: float, running_work: float, *, promised: bool
