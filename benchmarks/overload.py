@@ -1,6 +1,6 @@
 """One, two and three times what a server can do, with deadlines: what still comes in time, and how refusals are kept.
 
-    python benchmarks/overload.py [--quick] [--real]
+    python benchmarks/overload.py [--quick] [--real] [--seconds 20]
 
 Poisson arrivals in an open loop; every client hangs up at its deadline. The same engine, first come first served,
 without admission, takes turns with Freehold as it is (told the deadline; refused clients come back once, when they were
@@ -128,8 +128,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short loads: under 50 s")
     parser.add_argument("--real", action="store_true", help="also Freehold with the starter on a real engine")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each load lasts")
     told = parser.parse_args()
-    seconds = 3.6 if told.quick else 20.0
+    seconds = 3.6 if told.quick else told.seconds
     console = Console(width=130)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))

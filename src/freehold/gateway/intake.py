@@ -46,7 +46,7 @@ class Intake:
     ) -> None:  # fmt: skip
         self._fleet = fleet
         self._server = server
-        self._metrics = metrics
+        self.metrics = metrics
         self._given = given
         self._key_of = key_of
         self.lengths = Lengths()
@@ -72,7 +72,7 @@ class Intake:
         promised = bool(digest) and backlog.redeem(digest, now_s)
         verdict = self._decide(ask, pace, backlog, first, now_s, promised=promised)
         if verdict.reason:
-            self._metrics.refused.labels(first.model, verdict.reason).inc()
+            self.metrics.refused.labels(first.model, verdict.reason).inc()
             kept = self._promise(backlog, digest or _digest(requests), ask, pace, now_s, verdict)
             raise _refusal(verdict, ask, self._server, kept=kept)
         for request in requests:
@@ -224,7 +224,7 @@ class Intake:
         if chunk.usage is not None and request.kind != "embed":
             self.lengths.learn(request, chunk.usage)
         if chunk.finish == "length" and chunk.id in self._capped:
-            self._metrics.runaway.labels(request.model).inc()
+            self.metrics.runaway.labels(request.model).inc()
 
 
 def _check_count(requests: int, most: int) -> None:

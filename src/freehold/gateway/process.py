@@ -44,6 +44,9 @@ _EXPOSED = (
     "x-freehold-ttft-ms",
     "x-freehold-worker",
     "x-freehold-model",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
 )
 _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
