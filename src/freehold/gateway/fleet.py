@@ -131,9 +131,9 @@ class Fleet:
             if name in self._cards and self._cards[name].name == model and self._statuses[name].state in _SERVING
         ]
 
-    def card_of(self, worker: str) -> ModelCard:
-        """The card of a connected, loaded worker."""
-        return self._cards[worker]
+    def card_of(self, worker: str) -> ModelCard | None:
+        """The card of a worker that is connected and loaded."""
+        return self._cards.get(worker)
 
     def ready_in_s(self, model: str) -> float:
         """When somebody will serve `model`: 0 if one does, else as long as it took to load last time."""

@@ -147,14 +147,15 @@ class Intake:
         )
 
     def _pace(self, model: str) -> Pace:
-        return together([self._pace_of(line.owner, line.worker) for line in self._fleet.crew(model)])
+        return together([pace for line in self._fleet.crew(model) if (pace := self._pace_of(line.owner, line.worker))])
 
-    def _pace_of(self, owner: str, worker: str) -> WorkerPace:
-        pace = self._paces.get(owner)
-        if pace is None:
+    def _pace_of(self, owner: str, worker: str) -> WorkerPace | None:
+        """None for a worker that has just gone."""
+        pace, card = self._paces.get(owner), self._fleet.card_of(worker)
+        if pace is None and card is not None:
             lives = {line.owner for line in self._fleet.lines.values()}
             self._paces = {each: known for each, known in self._paces.items() if each in lives}
-            pace = self._paces[owner] = WorkerPace(self._fleet.card_of(worker))
+            pace = self._paces[owner] = WorkerPace(card)
         return pace
 
     def _running_work(self, model: str, backlog: Backlog, now_s: float) -> float:
@@ -181,8 +182,10 @@ class Intake:
         entry = backlog.running[id]
         self._left.pop(request.model, None)
         pace = self._pace_of(line.owner, line.worker)
-        pace.begun(entry.answers, self.lengths.prompt_tokens(request), now_s - entered_s - (queued_ms or 0.0) / 1000)
-        self._workers[id] = pace, entry.answers
+        if pace is not None:
+            first_s = now_s - entered_s - (queued_ms or 0.0) / 1000
+            pace.begun(entry.answers, self.lengths.prompt_tokens(request), first_s)
+            self._workers[id] = pace, entry.answers
 
     def requeued(self, id: str) -> None:
         """Its worker is gone, and it waits again."""
@@ -190,7 +193,9 @@ class Intake:
         if known is not None and id in known[1].running:
             known[1].requeue(id)
             self._of_key[known[0].tenant] += 1
-            self._workers.pop(id, None)
+            pace, answers = self._workers.pop(id, (None, 0))
+            if pace is not None:
+                pace.ended(answers)
 
     def left(self, id: str) -> None:
         """It has ended, in whatever way."""
