@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -95,6 +96,8 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
             watching = group.create_task(watch(desk, config.store.keep_results_s))
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
+            gc.collect()
+            gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
             signals = _Signals()
             await asyncio.wait(
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
