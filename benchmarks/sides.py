@@ -119,8 +119,11 @@ class Served(Http):
     @property
     def peak_mb(self) -> float:
         """Peak resident memory of all its processes (pages they share counted for each)."""
-        family = [self._child.pid, *(child.pid for child in psutil.Process(self._child.pid).children(recursive=True))]
-        return sum(map(peak_rss_mb, family))
+        return sum(map(peak_rss_mb, [self._child.pid, *(child.pid for child in self.children())]))
+
+    def children(self) -> list[psutil.Process]:
+        """The gateway and the workers."""
+        return psutil.Process(self._child.pid).children(recursive=True)
 
     def close(self) -> None:
         self._child.send_signal(signal.SIGTERM)

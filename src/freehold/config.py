@@ -36,7 +36,19 @@ class ServerConfig:
     max_body_bytes: int = setting(4 << 20, "Largest request body.")
     max_output_tokens: int = setting(32_768, "Largest max_tokens a request may ask for.")
     max_n: int = setting(16, "Most answers a request may ask for with n.")
+    default_max_tokens: int = setting(
+        10_000, "Longest answer of a request without max_tokens; 0 leaves it to the context."
+    )
+    admission: Literal["on", "off"] = setting(
+        "on", "off: nothing is refused but for server.max_queue, and no deadline is forecast."
+    )
     max_queue: int = setting(4096, "Requests that may wait; beyond it new ones get 429.")
+    max_queued_tokens: int = setting(
+        0, "Tokens that may wait, prompts and expected answers together; beyond it 429. 0: no limit."
+    )
+    max_queued_mb: int = setting(256, "Prompts that may wait; beyond it 429. 0: no limit.")
+    max_unread_mb: int = setting(8, "What is kept for a client that reads too slowly; beyond it the client is left.")
+    stall_s: float = setting(60.0, "A client that takes nothing of its answer for so long is disconnected. 0: never.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
 

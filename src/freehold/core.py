@@ -230,6 +230,16 @@ class LoadPhase(Record, frozen=True):
     detail: str = ""
 
 
+class CardPace(Record, frozen=True):
+    """How fast a worker is by its profile, until what it does says it better."""
+
+    step_ms: float
+    """A step of a full batch."""
+    lone_step_ms: float
+    """A step of one sequence."""
+    prefill_ms_per_token: float
+
+
 class ModelCard(Record, frozen=True):
     """What a worker says about the model it has loaded; the gateway decides with nothing else."""
 
@@ -262,6 +272,8 @@ class ModelCard(Record, frozen=True):
     versions: dict[str, str] = {}
     revision: str = ""
     created_unix_s: int = 0
+    pace: CardPace | None = None
+    """From a profile; None without one."""
 
 
 WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "stopped", "dead"]

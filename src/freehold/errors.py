@@ -18,13 +18,15 @@
         │   └── ModelNotFound    404
         ├── Conflict             409
         ├── TooLarge             413
-        ├── Overloaded           429
+        ├── Overloaded           429            too much waits already
+        │   └── KeyLimited       429            too much of this API key waits already
         ├── EngineFailed         500            the engine raised while answering
         ├── Poisoned             500            its workers died so often that it must be the cause
         ├── WorkerDied           502            the process died while answering
         ├── ResumeFailed         502            begun again, the answer differs from what was shown
         ├── Unavailable          503            nobody can take the request now
-        └── DeadlinePassed       504
+        ├── DeadlineUnmeetable   503            refused at once: it would not be answered in time
+        └── DeadlinePassed       504            accepted, and then its deadline passed
 
 Exit codes: 0 done; 1 any other error (a request that failed, a check of `freehold doctor`, a second signal);
 2 to 7 as above; 130 interrupted.
@@ -43,6 +45,8 @@ class FreeholdError(Exception):
     code = "error"
     status = 500
     exit_code = 1
+    retry_after_s: float | None = None
+    """When the same request would go through; None: nobody knows, or never."""
 
     def __init__(self, what: str, why: str = "", next: str = "", *, param: str | None = None) -> None:
         super().__init__(what)
@@ -148,6 +152,11 @@ class TooLarge(RequestError):
 class Overloaded(RequestError):
     code = "overloaded"
     status = 429
+    retry_after_s = 1.0
+
+
+class KeyLimited(Overloaded):
+    code = "key_limited"
 
 
 class EngineFailed(RequestError):
@@ -172,6 +181,12 @@ class ResumeFailed(RequestError):
 
 class Unavailable(RequestError):
     code = "unavailable"
+    status = 503
+    retry_after_s = 1.0
+
+
+class DeadlineUnmeetable(RequestError):
+    code = "deadline_unmeetable"
     status = 503
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 import msgspec
 
-from freehold.core import LoadPhase, Record
+from freehold.core import CardPace, LoadPhase, Record
 from freehold.errors import ConfigError
 
 Basis = Literal["measured", "derived", "assumed"]
@@ -100,6 +100,16 @@ def sweet_spot(law: StepLaw, max_batch: int, context_tokens: int) -> int:
         rates.append(n / ms if ms else math.inf)
     best = max(rates)
     return max_batch if best == math.inf else 1 + next(i for i, rate in enumerate(rates) if rate >= PAYING_SHARE * best)
+
+
+def card_pace(profile: Profile, max_batch: int) -> CardPace:
+    """The pace of a worker with `max_batch` places whose sequences hold a quarter of the context (assumed)."""
+    context_tokens = profile.context_tokens // 4
+    return CardPace(
+        step_ms=step_ms(profile.step, 0, max_batch, max_batch * context_tokens),
+        lone_step_ms=step_ms(profile.step, 0, 1, context_tokens),
+        prefill_ms_per_token=profile.step.prefill_ms_per_token,
+    )
 
 
 def _interpolate(points: tuple[tuple[int, float], ...], sequences: int) -> float:

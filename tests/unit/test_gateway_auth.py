@@ -53,12 +53,12 @@ def test_names_are_unique(tmp_path: Path) -> None:
 def test_guard_knows_keys_made_and_revoked_later(tmp_path: Path) -> None:
     first, token = auth.add(tmp_path, "one")
     guard = Guard(tmp_path, ServerConfig(api_keys="on"))
-    assert guard.tenant(bearer(token)) == first.id
+    assert guard.key(bearer(token)).id == first.id
     second, another = auth.add(tmp_path, "two")
-    assert guard.tenant(b"bearer  " + another.encode()) == second.id
+    assert guard.key(b"bearer  " + another.encode()).id == second.id
     auth.revoke(tmp_path, first.id)
     with pytest.raises(Unauthorized):
-        guard.tenant(bearer(token))
+        guard.key(bearer(token))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_guard_knows_keys_made_and_revoked_later(tmp_path: Path) -> None:
 def test_guard_refuses(tmp_path: Path, header: bytes | None) -> None:
     auth.add(tmp_path, "one")
     with pytest.raises(Unauthorized):
-        Guard(tmp_path, ServerConfig(api_keys="on")).tenant(header)
+        Guard(tmp_path, ServerConfig(api_keys="on")).key(header)
 
 
 def test_keys_are_required_off_loopback(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_keys_are_required_off_loopback(tmp_path: Path) -> None:
         Guard(tmp_path, ServerConfig(host="0.0.0.0"))
     assert not Guard(tmp_path, ServerConfig()).required
     assert not Guard(tmp_path, ServerConfig(host="0.0.0.0", api_keys="off")).required
-    assert Guard(tmp_path, ServerConfig()).tenant(None) == "local"
+    assert Guard(tmp_path, ServerConfig()).key(None).id == "local"
 
 
 def test_broken_file_says_so(tmp_path: Path) -> None:
@@ -97,6 +97,6 @@ def test_a_damaged_file_leaves_the_good_keys_in_force(tmp_path: Path) -> None:
     key, token = auth.add(tmp_path, "one")
     guard = Guard(tmp_path, ServerConfig(api_keys="on"))
     (tmp_path / "keys.json").write_text("{")
-    assert guard.tenant(bearer(token)) == key.id
+    assert guard.key(bearer(token)).id == key.id
     with pytest.raises(Unauthorized):
-        guard.tenant(bearer("fh-other"))
+        guard.key(bearer("fh-other"))

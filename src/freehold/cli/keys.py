@@ -13,12 +13,20 @@ app = typer.Typer(help="Add, list and revoke API keys.", no_args_is_help=True)
 
 
 @app.command()
-def add(name: Annotated[str, typer.Argument(help="Whom or what the key is for.")], as_json: JsonFlag = False) -> None:
+def add(
+    name: Annotated[str, typer.Argument(help="Whom or what the key is for.")],
+    deadline_ms: Annotated[int, typer.Option(help="Deadline of requests that name none; 0: none.")] = 0,
+    priority: Annotated[
+        int, typer.Option(help="-100 (soonest) to 100; its requests may name this one or a later one.")
+    ] = 0,
+    max_queued: Annotated[int, typer.Option(help="Requests of this key that may wait at a time; 0: no limit.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
     """Make a key and show it once."""
     from freehold import config
     from freehold.gateway import auth
 
-    key, token = auth.add(config.home_dir(), name)
+    key, token = auth.add(config.home_dir(), name, deadline_ms=deadline_ms, priority=priority, max_queued=max_queued)
     if as_json:
         print_json({"id": key.id, "name": key.name, "key": token})
         return
@@ -36,9 +44,8 @@ def list_(as_json: JsonFlag = False) -> None:
 
     keys = auth.list_keys(config.home_dir())
     if as_json:
-        print_json(
-            {"keys": [{"id": k.id, "name": k.name, "created_unix_s": k.created_unix_s, "last4": k.last4} for k in keys]}
-        )
+        shown = ("id", "name", "created_unix_s", "last4", "deadline_ms", "priority", "max_queued")
+        print_json({"keys": [{field: getattr(key, field) for field in shown} for key in keys]})
         return
     if not keys:
         print("No keys. `freehold keys add NAME` makes one.")
@@ -46,10 +53,13 @@ def list_(as_json: JsonFlag = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "name", "created", "ends in", box=None, header_style="bold", pad_edge=False)
+    columns = ("id", "name", "created", "ends in", "deadline", "priority", "may queue")
+    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for key in keys:
         created = datetime.datetime.fromtimestamp(key.created_unix_s, datetime.UTC)
-        table.add_row(key.id, key.name, created.strftime("%Y-%m-%d %H:%M UTC"), f"...{key.last4}")
+        deadline = f"{key.deadline_ms} ms" if key.deadline_ms else "none"
+        limits = (deadline, str(key.priority), str(key.max_queued or "any number"))
+        table.add_row(key.id, key.name, created.strftime("%Y-%m-%d %H:%M UTC"), f"...{key.last4}", *limits)
     Console().print(table)
 
 

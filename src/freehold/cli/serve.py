@@ -140,7 +140,7 @@ def settle(config: Config, start_up: StartUp) -> EngineSpec:
         kv_cache_bytes=engine.kv_cache_mb << 20,
         quantization=model.quantization,
         chat_template=model.chat_template,
-        profile=engine.profile,
+        profile=engine.profile or batch.profile,
         remote_key=engine.remote_key,
         remote_timeout_s=engine.remote_timeout_s,
         remote_retries=engine.remote_retries,

@@ -33,6 +33,8 @@ class BatchLimit(Record, frozen=True):
 
     max_batch: int
     reason: str = ""
+    profile: str = ""
+    """The profile it is from, if it is from one."""
     remarks: tuple[str, ...] = ()
     """Kept profiles that were not used, and why."""
 
@@ -49,7 +51,9 @@ def batch_limit(max_batch: int, profile: str, key: Key, home: Path) -> BatchLimi
         return BatchLimit(max_batch=max_batch, reason="as engine.max_batch says")
     if profile:
         named = open_profile(profile)
-        return BatchLimit(max_batch=named.sweet_batch, reason=f"the sweet spot of the profile {profile}")
+        return BatchLimit(
+            max_batch=named.sweet_batch, reason=f"the sweet spot of the profile {profile}", profile=profile
+        )
     if key.engine not in _STEPPED:
         return BatchLimit(max_batch=0)
     kept, remarks = kept_profiles(home)
@@ -60,7 +64,7 @@ def batch_limit(max_batch: int, profile: str, key: Key, home: Path) -> BatchLimi
         return BatchLimit(max_batch=0, remarks=tuple(remarks))
     path, newest = max(fitting, key=lambda each: (each[1].date, each[0].name))
     reason = f"the sweet spot of {path}, measured {newest.date}"
-    return BatchLimit(max_batch=newest.sweet_batch, reason=reason, remarks=tuple(remarks))
+    return BatchLimit(max_batch=newest.sweet_batch, reason=reason, profile=str(path), remarks=tuple(remarks))
 
 
 def kept_profiles(home: Path) -> tuple[list[tuple[Path, Profile]], list[str]]:

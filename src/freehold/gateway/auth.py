@@ -14,7 +14,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,19 +36,35 @@ class Key(Record, frozen=True):
     sha256: str
     last4: str
     created_unix_s: float
+    deadline_ms: int = 0
+    """Of requests that name none; 0: no deadline."""
+    priority: int = 0
+    """Of requests that name none, and the soonest they may name."""
+    max_queued: int = 0
+    """Its requests that may wait at a time; 0: as many as anybody's."""
+
+
+LOCAL = Key(id="local", name="local", sha256="", last4="", created_unix_s=0.0)
+"""Everybody, where no keys are asked for. May name any priority."""
+PRIORITIES = range(-100, 101)
 
 
 class KeyFile(Record, frozen=True):
     keys: tuple[Key, ...] = ()
 
 
-def add(home: Path, name: str) -> tuple[Key, str]:
+def add(home: Path, name: str, *, deadline_ms: int = 0, priority: int = 0, max_queued: int = 0) -> tuple[Key, str]:
     """Make a key for `name`. Returns it and the token, which can't be had again."""
     name = name.strip()
+    if priority not in PRIORITIES:
+        raise UsageError(f"A priority of {priority} is out of range.", next="It goes from -100 (soonest) to 100.")
+    if deadline_ms < 0 or max_queued < 0:
+        raise UsageError("A limit can't be negative.", next="Give a whole number, or 0 for none.")
     token = _PREFIX + secrets.token_urlsafe(32)
     key = Key(
-        id="key_" + secrets.token_hex(6), name=name, sha256=_hash(token), last4=token[-4:], created_unix_s=time.time()
-    )
+        id="key_" + secrets.token_hex(6), name=name, sha256=_hash(token), last4=token[-4:], created_unix_s=time.time(),
+        deadline_ms=deadline_ms, priority=priority, max_queued=max_queued,
+    )  # fmt: skip
     with _locked(home):
         keys = _read(_path(home))
         if not name or len(name) > 100:
@@ -83,8 +99,9 @@ class Guard:
         self._path = _path(home)
         self._stamp: tuple[int, int] | None = None
         self._by_hash: dict[str, Key] = {}
+        self._by_id: dict[str, Key] = {}
         if self.required:
-            self._by_hash = {key.sha256: key for key in _read(self._path)}
+            self._know(_read(self._path))
         if self.required and not self._by_hash:
             why = (
                 f"The host {server.host!r} is not loopback" if server.api_keys == "auto" else "server.api_keys is 'on'"
@@ -95,10 +112,10 @@ class Guard:
                 "Make one with `freehold keys add NAME`, or listen on 127.0.0.1.",
             )
 
-    def tenant(self, authorization: bytes | None) -> str:
-        """The id of the key in an `Authorization` header. Raises `Unauthorized`."""
+    def key(self, authorization: bytes | None) -> Key:
+        """The key in an `Authorization` header. Raises `Unauthorized`."""
         if not self.required:
-            return "local"
+            return LOCAL
         scheme, _, token = (authorization or b"").partition(b" ")
         if scheme.lower() != b"bearer" or not token.strip():
             raise Unauthorized(
@@ -113,7 +130,15 @@ class Guard:
             raise Unauthorized(
                 "The API key is not valid.", "It is mistyped or was revoked.", "`freehold keys list` shows the keys."
             )
-        return key.id
+        return key
+
+    def key_of(self, tenant: str) -> Key:
+        """The key with that id; `LOCAL` where there is none (any more)."""
+        return self._by_id.get(tenant, LOCAL)
+
+    def _know(self, keys: Iterable[Key]) -> None:
+        self._by_hash = {key.sha256: key for key in keys}
+        self._by_id = {key.id: key for key in self._by_hash.values()}
 
     def _reload(self) -> None:
         try:
@@ -124,7 +149,7 @@ class Guard:
         if stamp == self._stamp:
             return
         try:
-            self._by_hash = {key.sha256: key for key in _read(self._path)}
+            self._know(_read(self._path))
         except ConfigError as error:  # the keys that were good stay so, until the file is corrected
             log.event("keys.unreadable", level="error", why=str(error))
         self._stamp = stamp

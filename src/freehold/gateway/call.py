@@ -28,8 +28,8 @@ class Call:
     """Made by the door for every HTTP request, found in `scope["state"]["call"]`. Routes fill in what they learn."""
 
     __slots__ = (
-        "fingerprint", "id", "idempotency_key", "kind", "last_event_id", "model", "queue_ms", "received_unix_s",
-        "resumable_s", "route", "started_s", "status", "tenant", "ttft_ms", "worker",
+        "deadline_unix_s", "fingerprint", "id", "idempotency_key", "kind", "last_event_id", "model", "priority",
+        "queue_ms", "received_unix_s", "resumable_s", "route", "started_s", "status", "tenant", "ttft_ms", "worker",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -42,6 +42,8 @@ class Call:
         """Of route and body; only with an idempotency key."""
         self.last_event_id: str | None = None
         self.resumable_s = 0.0
+        self.deadline_unix_s: float | None = None
+        self.priority = 0
         self.route = "other"
         self.model = ""
         self.worker = ""

@@ -10,11 +10,11 @@ import msgspec
 
 from freehold.core import Json, ModelCard
 from freehold.errors import from_failure
-from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import CANCELLED, Desk
 from freehold.gateway.events import finish_reason
+from freehold.gateway.limits import naming
 from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.tools.plan import Plan

@@ -7,12 +7,12 @@ import time
 import msgspec
 
 from freehold.core import Json, ModelCard
-from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.events import finish_reason
+from freehold.gateway.limits import naming
 from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.usage import note_first, text_logprobs, usage_object

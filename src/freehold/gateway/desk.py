@@ -14,24 +14,32 @@ from contextlib import contextmanager
 
 import msgspec
 
+from freehold import log
 from freehold.config import ServerConfig
 from freehold.core import MADE_SEEDS, Chunk, Failure, ModelCard, Request
-from freehold.errors import Conflict, InvalidRequest, Overloaded, ResumeFailed, Unavailable
+from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
+from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.intake import Intake
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.telemetry.metrics import Metrics
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
+AFTER_DEADLINE_S = 0.002
+"""A store calls a request overdue at its deadline, and a timer may ring a little early."""
 
 
 class Desk:
     """Where requests and their tokens meet."""
 
-    def __init__(self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn) -> None:
+    def __init__(
+        self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn,
+        key_of: Callable[[str], Key] = lambda tenant: LOCAL,
+    ) -> None:  # fmt: skip
         self.ledger = ledger
         ledger.on_visible = self.wake
         self.fleet = fleet
@@ -51,6 +59,8 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
+        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self.intake = Intake(fleet, server, metrics, self._given, key_of)
 
     # ---- for the routes ----
 
@@ -73,25 +83,11 @@ class Desk:
         """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
         return await self.fleet.card(model)
 
-    def check_room(self, requests: int = 1) -> None:
-        """Raises `Unavailable` while draining, `InvalidRequest` for more than can ever wait, `Overloaded` when too many
-        wait already."""
+    def check_open(self) -> None:
+        """Raises `Unavailable` while draining."""
         if self.draining:
             raise Unavailable(
                 "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
-            )
-        if requests > max(1, self.server.max_queue):
-            raise InvalidRequest(
-                f"{requests} prompts at once are too many.",
-                f"At most {self.server.max_queue} requests may wait (server.max_queue).",
-                "Send fewer at a time.",
-                param="prompt",
-            )
-        if len(self.waiting_ids) + requests > self.server.max_queue:
-            raise Overloaded(
-                "The queue is full.",
-                f"{len(self.waiting_ids)} requests wait, and at most {self.server.max_queue} may.",
-                "Try again in a moment.",
             )
 
     async def submit(self, *requests: Request, lasting: bool = False, resumable_s: float = 0.0) -> Inbox:
@@ -101,8 +97,8 @@ class Desk:
 
         `lasting`: they go on without a reader (`keep` must be set).
         """
-        self.check_room(len(requests))
-        requests = tuple(_seeded(request) for request in requests)
+        self.check_open()
+        requests = self.intake.admit(tuple(_seeded(request) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
@@ -115,6 +111,8 @@ class Desk:
             raise
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
+            for request in requests:
+                self._mind_deadline(request)
             return inbox
         self.forget(*(request.id for request in requests))
         return await self.follow(ids, requests[0].tenant, resumable_s)
@@ -126,6 +124,20 @@ class Desk:
         if inbox.request.tenant != tenant:
             raise attach.unknown(ids[0])
         return inbox
+
+    def _mind_deadline(self, request: Request) -> None:
+        """Whoever waits past the deadline is told at once, though no worker looks into the queue just then."""
+        if request.deadline_unix_s is None or request.id not in self.waiting_ids:
+            return
+        left_s = max(0.0, request.deadline_unix_s - time.time()) + AFTER_DEADLINE_S
+        ring = asyncio.get_running_loop().call_later(left_s, lambda: self.spawn(self.expire()))
+        self._alarms[request.id] = ring
+
+    async def expire(self) -> None:
+        """End what waits past its deadline."""
+        for id in await self.ledger.expire():
+            late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
+            self.fail(id, late.failure())
 
     async def cancel(self, id: str) -> State | None:
         """End a request, queued or running. The state it was in, or None if the ledger doesn't know it."""
@@ -201,6 +213,9 @@ class Desk:
             if inbox is not None and inbox.begun(id, line, begun.attempt):
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
                 self.waiting_ids.discard(id)
+                self.intake.begun(id, line, inbox.queued_ms)
+                self._disarm(id)
+        self.intake.stepped(line, frame.chunks)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
             if inbox is None:
@@ -238,10 +253,31 @@ class Desk:
         if chunk.usage is not None:
             usage = chunk.usage
             self.metrics.used(inbox.request.model, usage.prompt_tokens if last else 0, usage.completion_tokens)
+            self.intake.answered(inbox.request_of(chunk.id), chunk)
+        for reader in inbox.readers[:]:
+            if reader.unread_bytes > self.server.max_unread_mb << 20:
+                self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
+
+    def _cut_slow(self, reader: Reader) -> None:
+        """It is so far behind that keeping the rest for it would cost the others."""
+        self.metrics.slow_readers.inc()
+        id = reader.inbox.request.id
+        log.event("client.too_slow", level="warning", id=id, unread_bytes=reader.unread_bytes)
+        self.leave(reader)
+
+    def _given(self, id: str) -> float:
+        """Tokens of a running request so far; of several that share an inbox, their mean."""
+        inbox = self.inboxes.get(id)
+        return inbox.tokens / len(inbox.requests) if inbox is not None else 0.0
+
+    def _disarm(self, id: str) -> None:
+        alarm = self._alarms.pop(id, None)
+        if alarm is not None:
+            alarm.cancel()
 
     def fail(self, id: str, failure: Failure) -> None:
         inbox = self.inboxes.get(id)
@@ -253,6 +289,8 @@ class Desk:
         for id in ids:
             self.inboxes.pop(id, None)
             self.waiting_ids.discard(id)
+            self.intake.left(id)
+            self._disarm(id)
         self._look_idle()
 
     def _look_idle(self) -> None:

@@ -17,18 +17,18 @@ from freehold.gateway.wire_answers import ErrorReply
 _ERRORS = {
     400: "The request is malformed, out of range, or asks for what isn't supported; `param` names the field.",
     401: "An API key is needed, or the one given is not valid.",
-    403: "This origin may not use the server.",
+    403: "This origin may not use the server, or the key may not ask for this priority.",
     404: "There is no such model or object.",
     408: "The request took too long to arrive.",
     409: "It is in a state that doesn't allow this, or was cancelled.",
     413: "The body is too large.",
     421: "This server doesn't answer for that host name.",
-    429: "The queue is full; Retry-After says when to try again.",
+    429: "The queue is full, or too much of this key waits; Retry-After says when to come back.",
     431: "The headers are too large.",
     500: "The engine or the gateway failed.",
     502: "The worker died while answering.",
-    503: "Nobody can take the request now.",
-    504: "The deadline passed.",
+    503: "Nobody can take the request now, or its deadline can't be met; Retry-After says when it can.",
+    504: "The deadline passed after the request was accepted.",
 }
 OPEN = (400, 403, 408, 421, 431, 500)
 """Statuses any route may answer with."""
@@ -59,7 +59,8 @@ def document(app: FastAPI, keys_required: bool) -> Json:
             "Works with OpenAI's clients unchanged: point `base_url` at `/v1`. A parameter that can't be honoured is "
             "refused with a 400 that names it; none is accepted and ignored. Every reply carries `x-request-id`, "
             "`openai-processing-ms` and, where known, `x-freehold-queue-ms`, `x-freehold-ttft-ms`, "
-            "`x-freehold-worker` and `x-freehold-model`."
+            "`x-freehold-worker` and `x-freehold-model`. A request may carry `x-freehold-deadline-ms`, counted "
+            "from its arrival, and `x-freehold-priority` (smaller is sooner)."
         ),
         routes=app.routes,
     )

@@ -17,6 +17,7 @@ from freehold.gateway.errors import HttpError, error_body, error_headers
 from freehold.gateway.inbox import ClientGone
 from freehold.gateway.resume import note_resuming
 from freehold.gateway.stream import Handler, Message, Receive, Scope, Send
+from freehold.gateway.terms import set_terms
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -78,7 +79,7 @@ class Door:
         if self._local_only:
             self._check_local(scope["method"], headers)
         if path not in _OPEN_PATHS and not path.startswith("/page/"):
-            call.tenant = self._guard.tenant(header(headers, b"authorization"))
+            set_terms(call, self._guard.key(header(headers, b"authorization")), headers)
         if scope["method"] == "GET" and path.startswith(_STREAMS):
             call.route = _STREAMS + "{id}"
             note_resuming(call, headers, b"")

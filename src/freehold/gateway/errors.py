@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 import msgspec
 
 from freehold.core import Failure, Json
-from freehold.errors import FreeholdError, Overloaded, Unavailable, from_failure
+from freehold.errors import FreeholdError, from_failure
 from freehold.gateway.call import Call, HeaderList
 
 _TYPES = {
@@ -16,6 +17,9 @@ _TYPES = {
     413: "invalid_request_error", 415: "invalid_request_error", 421: "invalid_request_error",
     429: "rate_limit_error", 431: "invalid_request_error", 503: "unavailable_error", 504: "timeout_error",
 }  # fmt: skip
+
+
+LONGEST_RETRY_S = 60.0
 
 
 class HttpError(FreeholdError):
@@ -48,13 +52,26 @@ def failure_event(failure: Failure) -> bytes:
 
 def error_headers(error: FreeholdError, body: bytes) -> HeaderList:
     headers: HeaderList = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if isinstance(error, Overloaded | Unavailable):
-        headers.append((b"retry-after", b"1"))
+    if error.status in (429, 503):
+        headers += _retry_headers(error.retry_after_s)
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status in (408, 413, 431):
         headers.append((b"connection", b"close"))
     return headers
+
+
+def _retry_headers(after_s: float | None) -> HeaderList:
+    """In whole seconds as HTTP has it, and in milliseconds as OpenAI's clients read it. These wait a minute at most and
+    would come too early after that, so they are told not to come back by themselves."""
+    if after_s is None:
+        return [(b"x-should-retry", b"false")]
+    patient = b"true" if after_s <= LONGEST_RETRY_S else b"false"
+    return [
+        (b"retry-after", b"%d" % max(1, math.ceil(after_s))),
+        (b"retry-after-ms", b"%d" % math.ceil(after_s * 1000)),
+        (b"x-should-retry", patient),
+    ]
 
 
 def raw_response(error: FreeholdError, call: Call) -> bytes:

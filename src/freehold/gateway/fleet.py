@@ -20,6 +20,8 @@ _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
 HELLO_WAIT_S = 3.0
 """How long a request waits when nobody is connected and nothing is known: a restarted gateway is soon found again."""
+NOBODY_S = 10.0
+"""When to try again while nobody serves and nobody is on the way."""
 STEPS_WAIT_S = 2.0
 """How long a worker may take to tell its steps: it looks up between two of them."""
 
@@ -125,6 +127,25 @@ class Fleet:
         """Nobody is connected or on the way, and has not been for `grace_s`."""
         return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s
 
+    def crew(self, model: str) -> list[Line]:
+        """The workers that serve `model` and take new work."""
+        return [
+            line
+            for name, line in self.lines.items()
+            if name in self._cards and self._cards[name].name == model and self._statuses[name].state in _SERVING
+        ]
+
+    def card_of(self, worker: str) -> ModelCard | None:
+        """The card of a worker that is connected and loaded."""
+        return self._cards.get(worker)
+
+    def ready_in_s(self, model: str) -> float:
+        """When somebody will serve `model`: 0 if one does, else as long as it took to load last time."""
+        card = self.models().get(model)
+        if card is None or self.crew(model):
+            return 0.0
+        return sum(phase.seconds for phase in card.phases)
+
     def why_not_ready(self) -> str:
         """One sentence for /readyz and 503s."""
         rows = self.workers()
@@ -143,7 +164,9 @@ class Fleet:
         while not (models := self.models()):
             remaining_s = deadline_s - time.monotonic()
             if not self.someone_coming() and (remaining_s <= 0 or self._supervised is not None):
-                raise Unavailable("No worker can take the request.", self.why_not_ready(), "Try again in a moment.")
+                nobody = Unavailable("No worker can take the request.", self.why_not_ready(), "Try again later.")
+                nobody.retry_after_s = NOBODY_S
+                raise nobody
             await self._wait(1.0 if self.someone_coming() else remaining_s)
         if model is None:
             return next(iter(models.values()))

@@ -20,6 +20,10 @@ Key = tuple[str, int]
 """Request id and choice."""
 
 
+CHUNK_BYTES = 200
+LOGPROB_BYTES = 150
+
+
 class ClientGone(Exception):
     """The reader's own client has disconnected."""
 
@@ -29,7 +33,7 @@ class Inbox:
 
     __slots__ = (
         "_echoes", "_ended", "_have", "_left", "accepted_s", "attempts", "chunks", "first_s", "heard_s", "lasting",
-        "queued_ms", "readers", "requests", "resumable_s", "tokens", "workers",
+        "queued_ms", "readers", "requests", "resumable_s", "tokens", "told_bytes", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
@@ -46,6 +50,8 @@ class Inbox:
         """Request id -> the highest fencing number heard of."""
         self.queued_ms: float | None = None
         self.tokens = 0
+        self.told_bytes = 0
+        """About what its chunks take in memory."""
         self.accepted_s = self.heard_s = time.perf_counter()
         self.first_s: float | None = None
         self._left = {request.id: answers(request) for request in requests}
@@ -56,6 +62,9 @@ class Inbox:
     @property
     def request(self) -> Request:
         return self.requests[0]
+
+    def request_of(self, id: str) -> Request:
+        return self.requests[0] if len(self.requests) == 1 else next(each for each in self.requests if each.id == id)
 
     @property
     def ended(self) -> bool:
@@ -113,6 +122,9 @@ class Inbox:
             else:
                 self._left[chunk.id] = left
         self.chunks.append(chunk)
+        self.told_bytes += CHUNK_BYTES + len(chunk.text)
+        if chunk.logprobs is not None:
+            self.told_bytes += sum(LOGPROB_BYTES * (1 + len(each.top)) for each in chunk.logprobs)
         for reader in self.readers:
             reader.wake()
         return last
@@ -153,7 +165,7 @@ class Gap(Exception):
 class Reader:
     """One who reads an inbox, from its beginning."""
 
-    __slots__ = ("_at", "_waiter", "cancels", "gone", "inbox")
+    __slots__ = ("_at", "_read_bytes", "_waiter", "cancels", "gone", "inbox")
 
     def __init__(self, inbox: Inbox, *, cancels: bool = False) -> None:
         """`cancels`: when the last such reader leaves, nobody wants the answer any more."""
@@ -161,6 +173,7 @@ class Reader:
         self.cancels = cancels
         self.gone = False
         self._at = 0
+        self._read_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         inbox.readers.append(self)
 
@@ -168,6 +181,11 @@ class Reader:
     def pending(self) -> bool:
         """Chunks wait to be taken."""
         return self._at < len(self.inbox.chunks)
+
+    @property
+    def unread_bytes(self) -> int:
+        """About what it keeps in memory by not reading."""
+        return self.inbox.told_bytes - self._read_bytes
 
     @property
     def done(self) -> bool:
@@ -178,7 +196,7 @@ class Reader:
         """All chunks that wait; waits for at least one. Raises `ClientGone`."""
         await self.first()
         chunks = self.inbox.chunks[self._at :] if self._at else list(self.inbox.chunks)
-        self._at = len(self.inbox.chunks)
+        self._at, self._read_bytes = len(self.inbox.chunks), self.inbox.told_bytes
         return chunks
 
     async def first(self) -> None:

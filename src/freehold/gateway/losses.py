@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from freehold import log
 from freehold.core import Failure
-from freehold.errors import DeadlinePassed, FreeholdError, Unavailable
+from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway.attach import catch_up
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
@@ -94,9 +94,7 @@ async def _round(desk: Desk) -> None:
     if desk.inboxes and desk.fleet.hopeless(HOPELESS_S):
         why = desk.fleet.why_not_ready()
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
-    for id in await desk.ledger.expire():
-        late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
-        desk.fail(id, late.failure())
+    await desk.expire()
     await _quiet(desk)
     for owner, let_go in (await desk.ledger.reap()).items():
         await _apply(desk, owner, let_go)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -44,6 +45,9 @@ _EXPOSED = (
     "x-freehold-ttft-ms",
     "x-freehold-worker",
     "x-freehold-model",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
 )
 _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
@@ -79,12 +83,21 @@ async def _serve(config: Config, store: str, pipe_path: Path, listener: socket.s
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)))
+            desk = Desk(
+                ledger,
+                Fleet(),
+                config.server,
+                Metrics(),
+                lambda work: group.create_task(_contained(work)),
+                guard.key_of,
+            )
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             watching = group.create_task(watch(desk, config.store.keep_results_s))
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
+            gc.collect()
+            gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
             signals = _Signals()
             await asyncio.wait(
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
@@ -178,7 +191,7 @@ def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=guarded(config.server.body_timeout_s),
+        http=guarded(config.server.body_timeout_s, config.server.stall_s),
         ws="none",
         lifespan="off",
         interface="asgi3",

@@ -19,20 +19,43 @@ MAX_HEAD_BYTES = 64 << 10
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection. `body_timeout_s` is set by `guarded`."""
+    """One connection. `body_timeout_s` and `stall_s` are set by `guarded`."""
 
     body_timeout_s = 20.0
+    stall_s = 60.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self._head_bytes = 0
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._moves()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The client doesn't take what was sent: whoever writes waits from now on, and not for ever."""
+        super().pause_writing()
+        if self.stall_s and self._stall is None:
+            self._stall = self.loop.call_later(self.stall_s, self._stalled)
+
+    def resume_writing(self) -> None:
+        self._moves()
+        super().resume_writing()
+
+    def _moves(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _stalled(self) -> None:
+        self._stall = None
+        log.event("client.stalled", level="warning", seconds=self.stall_s)
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -107,10 +130,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded(body_timeout_s: float) -> type[GuardedProtocol]:
-    """The protocol class for uvicorn, with its patience."""
+def guarded(body_timeout_s: float, stall_s: float) -> type[GuardedProtocol]:
+    """The protocol class for uvicorn, with its patience: for a request to arrive, and for a reply to be taken."""
     logging.getLogger("uvicorn.error").addFilter(_is_news)
-    members: dict[str, Any] = {"body_timeout_s": body_timeout_s}
+    members: dict[str, Any] = {"body_timeout_s": body_timeout_s, "stall_s": stall_s}
     return type("GuardedProtocol", (GuardedProtocol,), members)
 
 

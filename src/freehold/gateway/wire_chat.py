@@ -9,8 +9,8 @@ from pydantic import Field
 from freehold.config import ServerConfig
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
-from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
+from freehold.gateway.limits import check_against, storable
 from freehold.gateway.tools import plan as toolbox
 from freehold.gateway.tools.schema import check_depth
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, Wire, free_form
@@ -191,6 +191,8 @@ def chat_request(body: ChatRequest, card: ModelCard, call: Call, server: ServerC
         n=body.n or 1,
         tenant=call.tenant,
         received_unix_s=call.received_unix_s,
+        deadline_unix_s=call.deadline_unix_s,
+        priority=call.priority,
         meta={key: value for key in ("user", "safety_identifier") if (value := getattr(body, key)) is not None},
     )
     check_against(card, request, server, names=chat_names(plan))

@@ -9,8 +9,8 @@ from pydantic import Field
 from freehold.config import ServerConfig
 from freehold.core import ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
-from freehold.gateway.admission import check_against
 from freehold.gateway.call import Call, new_id
+from freehold.gateway.limits import check_against
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Wire
 
 MAX_PROMPTS = 256
@@ -91,6 +91,8 @@ def completion_requests(body: CompletionRequest, card: ModelCard, call: Call, se
             n=body.n or 1,
             tenant=call.tenant,
             received_unix_s=call.received_unix_s,
+            deadline_unix_s=call.deadline_unix_s,
+            priority=call.priority,
             meta={"user": body.user} if body.user is not None else {},
         )
         for i, prompt in enumerate(prompts)
@@ -116,6 +118,8 @@ def embedding_request(body: EmbeddingRequest, card: ModelCard, call: Call, serve
         inputs=(body.input,) if isinstance(body.input, str) else tuple(body.input),
         tenant=call.tenant,
         received_unix_s=call.received_unix_s,
+        deadline_unix_s=call.deadline_unix_s,
+        priority=call.priority,
         meta={"user": body.user} if body.user is not None else {},
     )
     check_against(card, request, server)
@@ -134,6 +138,8 @@ def generate_request(body: GenerateRequest, card: ModelCard, call: Call, server:
         sampling=body.sampling(),
         tenant=call.tenant,
         received_unix_s=call.received_unix_s,
+        deadline_unix_s=call.deadline_unix_s,
+        priority=call.priority,
         keep=body.mode == "async",
         meta={"route": "generate"},
     )

@@ -51,6 +51,16 @@ class Metrics:
         self.disconnects = Counter(
             "freehold_disconnects", "Clients that left before their answer ended.", ["route"], registry=registry
         )
+        self.refused = Counter(
+            "freehold_refused", "Requests refused at once, by what was in the way.", ["model", "reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.runaway = Counter(
+            "freehold_runaway_answers", "Answers cut at server.default_max_tokens.", ["model"], registry=registry
+        )
+        self.slow_readers = Counter(
+            "freehold_slow_readers", "Clients left because too much waited for them.", registry=registry
+        )
         self.queue_depth = Gauge(
             "freehold_queue_depth", "Requests accepted that no worker has begun.", registry=registry
         )

@@ -19,6 +19,7 @@ from freehold.errors import EngineFailed, FreeholdError
 from freehold.ledger.open import open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
+from freehold.profile import card_pace, open_profile
 from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
@@ -70,6 +71,8 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     card = engine.load(timed)
     if card.max_batch == spec.max_batch:  # memory may have cut it
         card = msgspec.structs.replace(card, max_batch_from=spec.max_batch_from)
+    if card.pace is None and spec.profile:
+        card = msgspec.structs.replace(card, pace=card_pace(open_profile(spec.profile), card.max_batch))
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()

@@ -25,7 +25,7 @@ from freehold.engine.sim import words
 from freehold.engine.sim.answer import NEVER, Answer
 from freehold.engine.sim.faults import FAIL_AFTER_TOKENS, parse_faults, strike
 from freehold.errors import EngineFailed, ModelError
-from freehold.profile import Profile, open_profile, step_ms
+from freehold.profile import Profile, card_pace, open_profile, step_ms
 
 DEFAULT_PROFILE = "starter-openvino-2core"
 
@@ -77,6 +77,7 @@ class SimEngine:
             threads=1,
             versions=profile.versions,
             created_unix_s=int(self.clock.unix_s()),
+            pace=card_pace(profile, spec.max_batch or profile.sweet_batch),
         )
         self._kv_limit_tokens = self._kv_capacity()
         return self.card

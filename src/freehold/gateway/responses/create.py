@@ -8,11 +8,11 @@ import msgspec
 
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from_failure
-from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import Reader
+from freehold.gateway.limits import check_against, storable
 from freehold.gateway.marks import Seen, seen_by
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.items import conversation, kept_items, messages_of, without_instructions
@@ -196,6 +196,8 @@ def response_request(
         sampling=body.sampling(),
         tenant=call.tenant,
         received_unix_s=call.received_unix_s,
+        deadline_unix_s=call.deadline_unix_s,
+        priority=call.priority,
         keep=body.stored,
         meta=msgspec.to_builtins(told),
     )
