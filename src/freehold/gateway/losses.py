@@ -50,6 +50,7 @@ async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
         if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
             desk.waiting_ids.add(id)
+            desk.intake.requeued(id)
     for id in (*let_go.poisoned, *let_go.ended):
         if id in desk.inboxes:
             await catch_up(desk, id, desk.inboxes[id])
