@@ -245,7 +245,8 @@ class ModelCard(Record, frozen=True):
     created_unix_s: int = 0
 
 
-WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "stopped", "dead"]
+WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "hung", "stopped", "dead"]
+"""hung: it lives, but has not moved for longer than its work can take. stopped: it left because it was told to."""
 
 
 class WorkerStatus(Record, frozen=True):
@@ -267,6 +268,14 @@ class WorkerStatus(Record, frozen=True):
     tokens: int = 0
     kv_usage: float | None = None
     """Share of the KV cache in use, 0 to 1; None where the engine hides it, or before it is ready."""
+    variant: str = ""
+    """What lies behind the model's name: where its weights came from."""
+    lots: tuple[int, int] = (0, 100)
+    """It takes requests whose lot is in [first, second): during a rollout, its share of a hundred."""
+    step_limit_ms: float | None = None
+    """What it is doing may take this long before it counts as hung; None while it loads."""
+    memory_limit_bytes: int = 0
+    """Near this it takes nothing new, finishes, and is replaced; 0: no limit."""
 
 
 class StepRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -2,7 +2,8 @@
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
-work lies in the ledger, `Cancel`, `Drain`, and `AskSteps`. The supervisor dials the same socket and sends `Fleet`.
+work lies in the ledger, `Cancel`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends `Fleet`, and
+answers what it is asked to do (`Ask`, `Told`).
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import msgspec
 
-from freehold.core import Chunk, ModelCard, StepRecord, WorkerStatus
+from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
 
 MAX_FRAME_BYTES = 64 << 20
 
@@ -56,7 +57,7 @@ class Cancel(Frame, tag="cancel"):
 
 
 class Drain(Frame, tag="drain"):
-    """Finish what runs, claim nothing more, leave. Workers obey it; nobody sends it yet: here SIGTERM does the same."""
+    """Finish what runs, claim nothing more, leave: what SIGTERM says too."""
 
 
 class AskSteps(Frame, tag="ask_steps"):
@@ -79,7 +80,33 @@ class Fleet(Frame, tag="fleet"):
     workers: list[WorkerStatus]
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | AskSteps | Steps | Fleet
+class DrainWorker(Record, frozen=True, tag="drain"):
+    """`worker` shall finish and leave; with `replace`, once another is ready to take its place."""
+
+    worker: str
+    replace: bool = False
+
+
+Order = DrainWorker
+"""What the supervisor can be asked to do."""
+
+
+class Ask(Frame, tag="ask"):
+    """The gateway asks the supervisor, for somebody who may. `number` comes back with the answer."""
+
+    number: int
+    order: Order
+
+
+class Told(Frame, tag="told"):
+    """The supervisor's answer to `Ask`: what it does now, or why it doesn't."""
+
+    number: int
+    told: Json = {}
+    failure: Failure | None = None
+
+
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | AskSteps | Steps | Fleet | Ask | Told
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, serve, workers
+from freehold.cli import chat, config, doctor, drain, internal, keys, serve, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -24,11 +24,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVE, LOOK, SET = "Serve", "Look", "Set up"
+SERVE, LOOK, CHANGE, SET = "Serve", "Look", "Change without loss", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)

@@ -13,12 +13,18 @@ app = typer.Typer(help="Add, list and revoke API keys.", no_args_is_help=True)
 
 
 @app.command()
-def add(name: Annotated[str, typer.Argument(help="Whom or what the key is for.")], as_json: JsonFlag = False) -> None:
+def add(
+    name: Annotated[str, typer.Argument(help="Whom or what the key is for.")],
+    admin: Annotated[
+        bool, typer.Option("--admin", help="It may also change what runs: drain workers, roll out models.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Make a key and show it once."""
     from freehold import config
     from freehold.gateway import auth
 
-    key, token = auth.add(config.home_dir(), name)
+    key, token = auth.add(config.home_dir(), name, admin=admin)
     if as_json:
         print_json({"id": key.id, "name": key.name, "key": token})
         return

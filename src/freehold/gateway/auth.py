@@ -23,7 +23,7 @@ import msgspec
 from freehold import log
 from freehold.config import ServerConfig
 from freehold.core import Record
-from freehold.errors import ConfigError, Unauthorized, UsageError
+from freehold.errors import ConfigError, Forbidden, Unauthorized, UsageError
 
 _PREFIX = "fh-"
 
@@ -36,18 +36,25 @@ class Key(Record, frozen=True):
     sha256: str
     last4: str
     created_unix_s: float
+    admin: bool = False
+    """May change what runs: drain workers, roll out models."""
 
 
 class KeyFile(Record, frozen=True):
     keys: tuple[Key, ...] = ()
 
 
-def add(home: Path, name: str) -> tuple[Key, str]:
+def add(home: Path, name: str, *, admin: bool = False) -> tuple[Key, str]:
     """Make a key for `name`. Returns it and the token, which can't be had again."""
     name = name.strip()
     token = _PREFIX + secrets.token_urlsafe(32)
     key = Key(
-        id="key_" + secrets.token_hex(6), name=name, sha256=_hash(token), last4=token[-4:], created_unix_s=time.time()
+        id="key_" + secrets.token_hex(6),
+        name=name,
+        sha256=_hash(token),
+        last4=token[-4:],
+        created_unix_s=time.time(),
+        admin=admin,
     )
     with _locked(home):
         keys = _read(_path(home))
@@ -114,6 +121,15 @@ class Guard:
                 "The API key is not valid.", "It is mistyped or was revoked.", "`freehold keys list` shows the keys."
             )
         return key.id
+
+    def check_admin(self, tenant: str) -> None:
+        """Raises `Forbidden` unless the key with this id may change what runs."""
+        if not any(key.id == tenant and key.admin for key in self._by_hash.values()):
+            raise Forbidden(
+                "This API key may not change what runs here.",
+                "It has no admin right.",
+                "`freehold keys add NAME --admin` makes one that has.",
+            )
 
     def _reload(self) -> None:
         try:

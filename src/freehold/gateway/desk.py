@@ -17,6 +17,7 @@ from freehold.core import Chunk, Failure, ModelCard, Request
 from freehold.errors import Conflict, InvalidRequest, Overloaded, Unavailable
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Inbox, failed_chunk
+from freehold.gateway.supervisor import Supervisor
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Tokens, Wake
@@ -32,6 +33,7 @@ class Desk:
         self.ledger = ledger
         ledger.on_visible = self.wake
         self.fleet = fleet
+        self.supervisor = Supervisor()
         self.server = server
         self.metrics = metrics
         self.spawn = spawn

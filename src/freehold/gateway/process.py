@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -48,32 +48,40 @@ _EXPOSED = (
 _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
 _LOOK_S = 0.02
+_BEAT_S = 1.0
 _SWITCH_S = 0.0005
 """How long the event loop may keep the ledger's thread from running, and that one the loop: Python's own 5 ms would be
 felt in every first token."""
 
 
 def run(
-    config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None
-) -> int:
+    config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> int:  # fmt: skip
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
     To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that
-    is ready has dialled in; or `{"state": "failed", "failure": ...}`.
+    is ready has dialled in, then `{"state": "left"}`; or `{"state": "failed", "failure": ...}`. `beat` is called every
+    second while the loop turns.
     """
     sys.setswitchinterval(_SWITCH_S)
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd))
+            code = runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd, beat))
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
         _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
         return error.exit_code
+    _report(status_fd, {"state": "left"})
+    return code
 
 
-async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.socket, status_fd: int | None) -> int:
+async def _serve(
+    config: Config, store: Path, pipe_path: Path, listener: socket.socket, status_fd: int | None,
+    beat: Callable[[], None],
+) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
     ledger = AsyncLedger(lambda: SqliteLedger(store))
     await ledger.start()
@@ -93,15 +101,24 @@ async def _serve(config: Config, store: Path, pipe_path: Path, listener: socket.
             if status_fd is None or not log.at_terminal():
                 log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
+            beating = group.create_task(_live(beat))
             group.create_task(_announce(desk, status_fd))
             await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
             watching.cancel()
+            beating.cancel()
             signals.first.set()
     finally:
         await ledger.close()
     return 0
+
+
+async def _live(beat: Callable[[], None]) -> None:
+    """Show that the loop turns."""
+    while True:
+        beat()
+        await asyncio.sleep(_BEAT_S)
 
 
 async def _announce(desk: Desk, status_fd: int | None) -> None:

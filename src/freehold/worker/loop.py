@@ -39,6 +39,7 @@ class WorkLoop:
         self._ledger = ledger
         self._pipe = pipe
         self._presence = presence
+        self._heart = presence.heart
         self._stop_asked = stop_asked
         self._wake_fds = wake_fds
         self._clock: Clock = clock or SystemClock()
@@ -78,9 +79,9 @@ class WorkLoop:
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
-                self._presence.draining = True
+                self._presence.leave()
         if self._stop_asked():
-            self._presence.draining = True
+            self._presence.leave()
         if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
@@ -123,6 +124,7 @@ class WorkLoop:
         """Give the engine every answer of a request, or end the request with what the engine has against it."""
         job = Job(claim, now_s)
         self._jobs[job.id] = job
+        self._heart.took(job.request)
         if job.request.kind == "embed":
             self._to_embed.append(job)
             return
@@ -143,10 +145,14 @@ class WorkLoop:
     # ---- step ------------------------------------------------------------------------------------
 
     def _step(self) -> list[Chunk]:
+        self._heart.before_step(self._running(), self._presence.kv_usage)
         if self._to_embed:
-            self._publish([self._embed(self._to_embed.popleft())])
+            job = self._to_embed.popleft()
+            self._publish([self._embed(job)])
+            self._heart.read(job.id)
         start_s = self._clock.monotonic_s()
         step = self._engine.step()
+        self._heart.after_step(step)
         if step.chunks or step.running:
             self.steplog.add(step, start_s, self._clock.monotonic_s())
         return step.chunks
@@ -204,6 +210,7 @@ class WorkLoop:
     def _rest(self) -> None:
         """Nothing runs: sleep until woken, signalled, or it is time to look again."""
         self.steplog.pause()
+        self._heart.rest()
         if self._unrecorded:
             self._ask_ledger_for_cancels()
         if self._presence.draining:
@@ -212,6 +219,7 @@ class WorkLoop:
         elif not self._work_waits:
             left_s = self._next_look_s - self._clock.monotonic_s()
             self._pipe.wait(max(0.0, left_s), self._wake_fds)
+        self._heart.between()
 
     def _done(self) -> bool:
         return self._presence.draining and not self._jobs and not self._unrecorded

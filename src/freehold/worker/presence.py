@@ -14,13 +14,19 @@ from freehold import log
 from freehold.clock import Clock, SystemClock
 from freehold.core import Failure, LoadPhase, ModelCard, Phase, WorkerState, WorkerStatus
 from freehold.engine.base import EngineStats
+from freehold.errors import ModelError
 from freehold.model.source import Report as Progress
 from freehold.pipe import Frame, Hello, Status, owner
+from freehold.worker.heart import Heart
+from freehold.worker.memory import is_near, own_bytes
 from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pulse import Pulse
 from freehold.worker.steplog import StepLog
-from freehold.worker.tether import Report, write_line
+from freehold.worker.tether import Directive, Report, write_line
 
 STATUS_EVERY_S = 1.0
+LOOK_EVERY_S = 0.25
+"""At its memory."""
 PROGRESS_EVERY_S = 0.1
 
 
@@ -28,9 +34,13 @@ class Presence:
     """State and figures of this process, sent on every change of state, else once a second while it runs."""
 
     def __init__(
-        self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None
-    ) -> None:
+        self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None,
+        *, variant: str = "", lots: tuple[int, int] = (0, 100), pulse: Pulse | None = None,
+        memory_limit_bytes: int = 0,
+    ) -> None:  # fmt: skip
         self.name = name
+        self.lots = lots
+        """Which requests it takes; the supervisor may change it at any time."""
         self.owner = owner(name, os.getpid())
         self.draining = False
         self.card: ModelCard | None = None
@@ -38,8 +48,14 @@ class Presence:
         self._clock: Clock = clock or SystemClock()
         self._status_fd = status_fd
         self._process = psutil.Process()
-        self._status = WorkerStatus(name=name, pid=os.getpid(), state="loading", model=model, engine=engine)
+        self.heart = Heart(self._clock, pulse)
+        self._status = WorkerStatus(
+            name=name, pid=os.getpid(), state="loading", model=model, engine=engine, variant=variant, lots=lots,
+            memory_limit_bytes=memory_limit_bytes,
+        )  # fmt: skip
+        self._memory_bytes = 0
         self._next_s = 0.0
+        self._next_look_s = 0.0
 
     def greet(self) -> list[Frame]:
         """The frames that open every connection."""
@@ -60,8 +76,16 @@ class Presence:
         self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
 
     def loaded(self, pipe: PipeClient, card: ModelCard, stats: EngineStats) -> None:
-        """The model is there: ready. The card says how long each phase took and what memory it costs."""
-        memory_bytes = self._process.memory_info().rss
+        """The model is there: ready. The card says how long each phase took and what memory it costs.
+        Raises `ModelError` when it takes all that it may."""
+        info = self._process.memory_info()
+        memory_bytes = info.rss
+        if is_near(own_bytes(info), self._status.memory_limit_bytes):
+            raise ModelError(
+                f"{card.name} takes {own_bytes(info) >> 20} MiB before its first answer.",
+                f"A worker may take {self._status.memory_limit_bytes >> 20} MiB.",
+                "Raise engine.memory_limit_mb, or serve with fewer workers or a smaller model.",
+            )
         self.card = msgspec.structs.replace(card, phases=tuple(self.phases), memory_bytes=memory_bytes)
         self._status = msgspec.structs.replace(
             self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes,
@@ -79,24 +103,54 @@ class Presence:
     def update(self, pipe: PipeClient, running: int, steplog: StepLog, stats: Callable[[], EngineStats]) -> None:
         """Called once a turn of the loop: tells the gateway if there is something to tell. `stats` is the engine's,
         asked only then."""
-        state: WorkerState = "draining" if self.draining else "busy" if running else "ready"
         now_s = self._clock.monotonic_s()
-        if state == self._status.state and (now_s < self._next_s or not running):
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + LOOK_EVERY_S
+            self._look_at_memory()
+        state: WorkerState = "draining" if self.draining else "busy" if running else "ready"
+        changed = state != self._status.state or self.lots != self._status.lots
+        if not changed and (now_s < self._next_s or not running):
             return
         if now_s >= self._next_s:
             self._next_s = now_s + STATUS_EVERY_S
-            memory_bytes = self._process.memory_info().rss
-        else:
-            memory_bytes = self._status.memory_bytes
         self._status = msgspec.structs.replace(
-            self._status, state=state, running=running, memory_bytes=memory_bytes,
-            steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage,
+            self._status, state=state, running=running, memory_bytes=self._memory_bytes, lots=self.lots,
+            steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage, step_limit_ms=self.heart.limit_ms,
         )  # fmt: skip
         pipe.send(Status(self._status))
+
+    @property
+    def kv_usage(self) -> float | None:
+        """As it was last told."""
+        return self._status.kv_usage
+
+    def obey(self, directive: Directive) -> None:
+        """From the tether's thread."""
+        if directive.lots is not None:
+            self.lots = directive.lots
+
+    def leave(self) -> None:
+        """A signal asks this process to finish: the supervisor shall not think that it must be replaced."""
+        if not self.draining:
+            self.draining = True
+            self._report(Report(state="leaving"))
+
+    def _look_at_memory(self) -> None:
+        info = self._process.memory_info()
+        self._memory_bytes = info.rss
+        limit_bytes = self._status.memory_limit_bytes
+        if not self.draining and is_near(own_bytes(info), limit_bytes):
+            self.draining = True
+            self._report(Report(state="recycle", memory_bytes=info.rss))
+            log.event("worker.recycled", level="warning", memory_mb=info.rss >> 20, limit_mb=limit_bytes >> 20)
 
     def stopped(self, pipe: PipeClient) -> None:
         self._status = msgspec.structs.replace(self._status, state="stopped", running=0)
         pipe.send(Status(self._status))
+
+    def bye(self) -> None:
+        """The last words of a worker that has lost nothing."""
+        self._report(Report(state="left"))
 
     def _progress(self, name: Phase) -> Progress:
         next_s = 0.0

@@ -17,9 +17,11 @@ from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Report as Progress
+from freehold.profile import StepLaw, open_profile
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
+from freehold.worker.pulse import Pulse
 from freehold.worker.signals import StopSignals
 from freehold.worker.tether import WorkOrder, leave_with_supervisor, receive
 
@@ -30,21 +32,26 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def main(fd: int) -> int:
     """A worker under a supervisor, whose end of the tether is `fd`."""
     order = receive(fd, WorkOrder)
-    leave_with_supervisor(fd)
     log.setup(order.log_level, order.log_format, worker=order.name)
-    return run(order.spec, order.name, order.store_path, order.pipe_path, fd)
+    return run(order.spec, order.name, order.store_path, order.pipe_path, fd, order)
 
 
-def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd: int | None = None) -> int:
-    """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0)."""
+def run(
+    spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd: int | None = None,
+    order: WorkOrder | None = None,
+) -> int:  # fmt: skip
+    """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0). `order`: there
+    is a supervisor, at the other end of `status_fd`."""
+    presence = _presence(spec, name, status_fd, order)
+    if order is not None and status_fd is not None:
+        leave_with_supervisor(status_fd, presence.obey)
     _name_process(name)
     _limit_threads(spec.threads)
-    presence = Presence(name, spec.name, spec.engine, status_fd)
     pipe = PipeClient(pipe_path, presence.greet)
     try:
         ledger = SqliteLedger(store_path)
         engine = _load(spec, presence, pipe)
-        return _work(engine, ledger, pipe, presence)
+        code = _work(engine, ledger, pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("worker.failed", level="error", why=str(error))
@@ -54,6 +61,18 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
         log.event("worker.failed", level="error", error=error)
         presence.failed(EngineFailed(f"{name} failed.", f"{type(error).__name__}: {error}").failure())
         return 1
+    presence.bye()
+    return code
+
+
+def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrder | None) -> Presence:
+    if order is None:
+        return Presence(name, spec.name, spec.engine, status_fd, variant=spec.source.label)
+    pulse = None if order.pulse_fd is None else Pulse(order.pulse_fd)
+    return Presence(
+        name, spec.name, spec.engine, status_fd, variant=spec.source.label, lots=order.lots, pulse=pulse,
+        memory_limit_bytes=order.memory_limit_bytes,
+    )  # fmt: skip
 
 
 def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
@@ -71,6 +90,7 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()
     presence.loaded(pipe, card, engine.stats())
+    presence.heart.begin(card, _law(spec))
     return engine
 
 
@@ -90,6 +110,12 @@ def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Pres
         ledger.close()
     engine.close()
     return 0
+
+
+def _law(spec: EngineSpec) -> StepLaw | None:
+    """What its profile says of steps, where it has one."""
+    profile = spec.profile or (spec.source.path if spec.engine == "sim" else "")
+    return open_profile(profile).step if profile else None
 
 
 def _limit_threads(threads: int) -> None:
