@@ -80,6 +80,10 @@ class Request(Record, frozen=True):
     """Keep prompt and result in the ledger after the end, so that they can be fetched by id."""
     meta: Json = {}
     """What the gateway needs to answer for this request later (never read by a worker)."""
+    idempotency_key: str | None = None
+    """The same tenant's same key within a day means the same request."""
+    fingerprint: str = ""
+    """Digest of the body that came with the key: another body under the same key is a conflict."""
 
 
 # ---- what comes back -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@
     ├── Unreachable                    exit 5   a server or URL doesn't answer
     ├── GaveUp                         exit 6   the supervisor stopped restarting a process
     ├── StoreError           503       exit 7   the ledger can't be opened, read or written
+    ├── CannotResume                            an engine can't go on after given tokens; its worker starts again
     └── RequestError                            a request ends with an HTTP status
         ├── InvalidRequest       400            malformed, out of range, or not supported here
         │   ├── UnsupportedParameter  400
@@ -19,7 +20,9 @@
         ├── TooLarge             413
         ├── Overloaded           429
         ├── EngineFailed         500            the engine raised while answering
+        ├── Poisoned             500            its workers died so often that it must be the cause
         ├── WorkerDied           502            the process died while answering
+        ├── ResumeFailed         502            begun again, the answer differs from what was shown
         ├── Unavailable          503            nobody can take the request now
         └── DeadlinePassed       504
 
@@ -88,6 +91,12 @@ class StoreError(FreeholdError):
     exit_code = 7
 
 
+class CannotResume(FreeholdError):
+    """Never leaves the worker."""
+
+    code = "cannot_resume"
+
+
 class RequestError(FreeholdError):
     """Ends one request. `status` is the HTTP status; `code` is the `error.code` a client reads."""
 
@@ -146,8 +155,18 @@ class EngineFailed(RequestError):
     status = 500
 
 
+class Poisoned(RequestError):
+    code = "poisoned"
+    status = 500
+
+
 class WorkerDied(RequestError):
     code = "worker_died"
+    status = 502
+
+
+class ResumeFailed(RequestError):
+    code = "resume_failed"
     status = 502
 
 

@@ -9,16 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core import Failure, Request
+from freehold.core import Request
 from freehold.engine.base import EngineSpec
-from freehold.errors import WorkerDied
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.pipe import Cancel, Drain, Hello, Status, Tokens, Wake, owner
 from freehold.worker.child import Child
 from worker_line import Pipe, ask, dismiss, hire, left, profile, sim
 
 Start = Callable[..., Child]
-DIED: Failure = WorkerDied("It died.").failure()
 
 
 @pytest.fixture
@@ -164,25 +162,25 @@ def test_cancelled_through_the_ledger_alone(folder: Path, ledger: SqliteLedger, 
     assert entry.result.cancelled
 
 
-def test_killed_mid_answer_the_unseen_go_back_and_the_seen_fail(
+def test_killed_mid_answer_its_requests_go_back_and_are_answered(
     folder: Path, ledger: SqliteLedger, pipe: Pipe, start: Start
 ) -> None:
-    ledger.accept([ask("seen", 1000), ask("unseen", 20)])
+    ledger.accept([ask("long", 200), ask("short", 20)])
     child = start(sim(profile(folder, 5.0)))
     hello = pipe.accept()
-    pipe.wait(lambda: bool(pipe.chunks("seen")) and bool(pipe.chunks("unseen")))
+    pipe.wait(lambda: bool(pipe.chunks("long")) and bool(pipe.chunks("short")))
     child.signal(signal.SIGKILL)
     pipe.until_end()
     assert left(child) == -signal.SIGKILL
-    assert ledger.abandon(owner(hello.worker, hello.pid), ["seen"], DIED) == (["unseen"], ["seen"])
+    assert ledger.abandon(owner(hello.worker, hello.pid)).requeued == ["long", "short"]
     pipe.frames.clear()
     start(sim(profile(folder, 1.0)))
     pipe.accept()
-    pipe.wait(lambda: "unseen" in pipe.ended_ids() and pipe.state() == "ready")
-    assert contiguous(pipe, "unseen") == 20
-    entries = [ledger.fetch("seen"), ledger.fetch("unseen")]
+    pipe.wait(lambda: len(pipe.ended_ids()) == 2 and pipe.state() == "ready")
+    assert (contiguous(pipe, "long"), contiguous(pipe, "short")) == (200, 20)
+    entries = [ledger.fetch("long"), ledger.fetch("short")]
     assert [entry.state for entry in entries if entry] == ["done", "done"]
-    assert [entry.attempt for entry in entries if entry] == [1, 2]
+    assert [entry.attempt for entry in entries if entry] == [2, 2]
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "Drain"])

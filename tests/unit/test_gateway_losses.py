@@ -24,9 +24,9 @@ def request(id: str, keep: bool) -> Request:
 def run(path: Path, work: Coroutine[object, object, None]) -> None:
     store = SqliteLedger(path)
     store.accept([request("read", False), request("kept", True)])
-    assert len(store.claim(owner("worker-1", 7), 2)) == 2
+    assert len(store.claim(owner("worker-1", 7), 2, "m")) == 2
     store.accept([request("other", False)])
-    assert len(store.claim(owner("worker-2", 8), 1)) == 1
+    assert len(store.claim(owner("worker-2", 8), 1, "m")) == 1
     store.close()
     asyncio.run(work)
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from freehold.core import Answer, Request, Result
+from freehold.core import Answer, Chunk, Request, Result
 from freehold.errors import StoreError
 from freehold.ledger import statements
+from freehold.ledger.protocol import Progress
 from freehold.ledger.sqlite import SqliteLedger
 
 
@@ -58,7 +59,7 @@ def test_accepted_before_a_kill_is_there_after_it(path: Path) -> None:
     done = run(code, str(path))
     assert done.returncode == -signal.SIGKILL
     ledger = SqliteLedger(path)
-    assert [claim.request.id for claim in ledger.claim("w:1", 100)] == done.stdout.split()
+    assert [claim.request.id for claim in ledger.claim("w:1", 100, "m")] == done.stdout.split()
     assert ledger.check_integrity() == []
     ledger.close()
 
@@ -74,10 +75,12 @@ def test_the_file_is_private(path: Path) -> None:
 def test_content_that_is_not_kept_leaves_the_file(path: Path) -> None:
     ledger = SqliteLedger(path)
     ledger.accept([request("a", prompt="a-very-private-prompt")])
-    (claim,) = ledger.claim("w:1", 1)
+    (claim,) = ledger.claim("w:1", 1, "m")
+    assert ledger.checkpoint([Progress("a", claim.attempt, [Chunk("a", 0, 0, 1, "a-very-private-answer")])]) == [True]
     assert ledger.finish("a", claim.attempt, Result())
+    ledger.delivered(["a"])
     ledger.close()
-    assert b"a-very-private-prompt" not in path.read_bytes()
+    assert b"a-very-private" not in path.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +111,7 @@ def test_damage_in_the_middle_is_found(path: Path) -> None:
     ledger = SqliteLedger(path)
     assert ledger.check_integrity()
     with pytest.raises(StoreError, match="damaged"):
-        ledger.claim("w:1", 200)
+        ledger.claim("w:1", 200, "m")
     ledger.close()
 
 
@@ -152,14 +155,14 @@ def test_a_file_this_user_cannot_write() -> None:
 def test_a_full_disk_refuses_and_loses_nothing(path: Path) -> None:
     ledger = SqliteLedger(path)
     ledger.accept([request("before")])
-    (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
-    ledger._db.execute(f"PRAGMA max_page_count = {pages + 4}")
+    (pages,) = ledger._tables.db.execute("PRAGMA page_count").fetchone()
+    ledger._tables.db.execute(f"PRAGMA max_page_count = {pages + 4}")
     with pytest.raises(StoreError, match="disk is full"):
         ledger.accept([request("big", "z" * 200_000)])
     assert ledger.fetch("big") is None
-    ledger._db.execute("PRAGMA max_page_count = 1000000")
+    ledger._tables.db.execute("PRAGMA max_page_count = 1000000")
     ledger.accept([request("big", "z" * 200_000)])
-    assert [claim.request.id for claim in ledger.claim("w:1", 9)] == ["before", "big"]
+    assert [claim.request.id for claim in ledger.claim("w:1", 9, "m")] == ["before", "big"]
     assert ledger.check_integrity() == []
     ledger.close()
 
@@ -172,7 +175,7 @@ def test_a_file_size_limit_is_a_clear_error_too(path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))\n"
         "try:\n    ledger.accept([Request(id='b', model='m', kind='text', prompt='x' * 900_000)])\n"
         "except StoreError as error:\n    print(error)\n"
-        "print([claim.request.id for claim in ledger.claim('w:1', 9)], ledger.check_integrity())\n"
+        "print([claim.request.id for claim in ledger.claim('w:1', 9, 'm')], ledger.check_integrity())\n"
     )
     done = run(code, str(path))
     assert "Can't use the ledger" in done.stdout, done
@@ -212,10 +215,9 @@ def test_migrations_are_numbered_without_a_hole_and_queries_have_names() -> None
 def test_every_query_is_used_and_every_use_is_a_query() -> None:
     import re
 
-    from freehold.ledger import sqlite
-
-    source = Path(sqlite.__file__).read_text(encoding="utf-8")
-    used = set(re.findall(r'self\._(?:all|read)\("(\w+)"', source))
+    folder = Path(statements.__file__).parent
+    source = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+    used = set(re.findall(r'\b_?(?:run|read)\(\s*"(\w+)"', source))
     assert used == set(statements.queries())
 
 
@@ -226,13 +228,14 @@ def test_what_was_deleted_is_in_neither_file(path: Path, size: int) -> None:
     for i in range(20):
         prompt = marker * size
         ledger.accept([Request(id=f"r{i}", model="m", kind="text", prompt=prompt, keep=i % 2 == 0)])
-    for claim in ledger.claim("worker-1:1", 20):
+    for claim in ledger.claim("worker-1:1", 20, "m"):
         answers = (Answer(text=marker),) if claim.request.keep else ()
         assert ledger.finish(claim.request.id, claim.attempt, Result(answers=answers))
+    ledger.delivered([f"r{i}" for i in range(20)])
     for i in range(0, 20, 2):
         assert ledger.delete(f"r{i}")
-    ledger.checkpoint()
-    ledger.checkpoint()
+    ledger.keep_up()
+    ledger.keep_up()
     for file in (path, Path(f"{path}-wal")):
         assert marker.encode() not in file.read_bytes()
     ledger.accept([request("after")])  # and the emptied log is still the one that is synced

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from freehold.clock import VirtualClock
-from freehold.core import Chunk, Failure, Request, Result, Sampling
+from freehold.core import Chunk, Request, Sampling
 from freehold.engine.base import EngineSpec, Step
 from freehold.engine.sim.engine import SimEngine
 from freehold.errors import InvalidRequest, StoreError
+from freehold.ledger.protocol import Ended
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Source
 from freehold.pipe import AnyFrame, Cancel, Drain, Frame, Status, Tokens, Wake
@@ -185,14 +186,14 @@ def test_a_cancel_frame_stops_every_answer(floor: Floor) -> None:
 def test_a_claim_taken_away_is_let_go(floor: Floor) -> None:
     floor.ledger.accept([ask("a", 500)])
     floor.turns(5)
-    floor.ledger.abandon(floor.presence.owner, ["a"], Failure(code="worker_died", what="So they say."))
+    floor.ledger.abandon(floor.presence.owner)
+    assert [claim.attempt for claim in floor.ledger.claim("worker-2:2", 1, "m")] == [2]
     floor.clock.sleep(1.0)
     floor.turns(4)
     assert floor.engine.stats().running == 0
     entry = floor.ledger.fetch("a")
     assert entry is not None
-    assert entry.result is not None
-    assert entry.result.failure is not None
+    assert (entry.state, entry.worker) == ("running", "worker-2:2")
 
 
 def test_drained_it_ends_by_itself(floor: Floor) -> None:
@@ -212,7 +213,7 @@ def test_a_full_disk_delays_the_records_and_loses_none(floor: Floor) -> None:
     real = floor.ledger.finish_all
     refused = 0
 
-    def finish_all(ended: Sequence[tuple[str, int, Result]]) -> list[bool]:
+    def finish_all(ended: Sequence[Ended]) -> list[bool]:
         nonlocal refused
         refused += 1
         if refused <= 3:

@@ -192,6 +192,7 @@ class Desk:
             self.metrics.used(inbox.request.model, usage.prompt_tokens if last else 0, usage.completion_tokens)
         if last:
             self.forget(chunk.id)
+            self.ledger.delivered(chunk.id)
             self.lately_ended.setdefault(line.owner, deque(maxlen=256)).append(chunk.id)
             if chunk.failure is not None and inbox.request.n > 1:
                 line.send(Cancel(chunk.id))

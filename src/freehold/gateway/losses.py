@@ -12,6 +12,7 @@ from freehold.errors import DeadlinePassed, FreeholdError, Unavailable, WorkerDi
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
 from freehold.gateway.inbox import RESTART
+from freehold.ledger.protocol import Ended
 from freehold.pipe import Cancel
 
 HOPELESS_S = 15.0
@@ -39,7 +40,9 @@ async def worker_gone(desk: Desk, line: Line) -> None:
 
 async def _abandon(desk: Desk, owner: str, shown: Collection[str], failure: Failure) -> list[str]:
     """What a dead worker held is begun anew or ends. Returns the ids of the former."""
-    requeued, failed = await desk.ledger.abandon(owner, shown, failure)
+    failed = [id for id in shown if await _end(desk, id, owner, failure)]
+    requeued, poisoned, _ = await desk.ledger.abandon(owner)
+    failed += poisoned
     for id in requeued:
         if id in desk.inboxes:
             desk.inboxes[id].restart(id)
@@ -50,6 +53,15 @@ async def _abandon(desk: Desk, owner: str, shown: Collection[str], failure: Fail
     desk.wake()
     log.event("worker.gone", level="warning", worker=owner, requeued=len(requeued), failed=len(failed))
     return requeued
+
+
+async def _end(desk: Desk, id: str, owner: str, failure: Failure) -> bool:
+    """A request that can't begin anew ends, if it is still the dead worker's."""
+    entry = await desk.ledger.fetch(id)
+    if entry is None or entry.state != "running" or entry.worker != owner:
+        return False
+    result = Result(cancelled=True) if entry.cancel_asked else Result(failure=failure)
+    return (await desk.ledger.finish_all([Ended(id, entry.attempt, result)]))[0] and not entry.cancel_asked
 
 
 async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:

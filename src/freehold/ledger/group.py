@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from freehold.core import Failure, Request
+from freehold import log
+from freehold.core import Json, Request
 from freehold.errors import RequestError
-from freehold.ledger.protocol import Entry, Ledger, State
+from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
 
@@ -27,14 +28,21 @@ _Call = Callable[[Ledger], Any]
 
 
 class _Job:
-    """One call that waits for the thread: an accept (`request`), or anything else (`call`)."""
+    """One call that waits for the thread: an accept (`request`), an id that was `delivered`, or anything else."""
 
-    __slots__ = ("answer", "call", "error", "future", "request")
+    __slots__ = ("answer", "call", "delivered", "error", "future", "request")
 
-    def __init__(self, future: asyncio.Future[Any], request: Request | None, call: _Call | None) -> None:
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        request: Request | None = None,
+        call: _Call | None = None,
+        delivered: str = "",
+    ) -> None:
         self.future = future
         self.request = request
         self.call = call
+        self.delivered = delivered
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -66,9 +74,14 @@ class AsyncLedger:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def accept(self, request: Request) -> None:
-        """Durable when it returns. Raises `Conflict` or `InvalidRequest` for this request alone."""
-        await self._ask(None, request)
+    async def accept(self, request: Request) -> str:
+        """Durable when it returns; see `Ledger.accept` for the id. Raises `Conflict` or `InvalidRequest` for this
+        request alone."""
+        return cast(str, await self._put(request=request))
+
+    def delivered(self, id: str) -> None:
+        """Noted soon, together with others; nobody waits for it."""
+        self._put(delivered=id)
 
     async def cancel(self, id: str) -> State | None:
         return await self._ask(lambda ledger: ledger.cancel(id))
@@ -76,17 +89,35 @@ class AsyncLedger:
     async def fetch(self, id: str) -> Entry | None:
         return await self._ask(lambda ledger: ledger.fetch(id))
 
+    async def progress(self, id: str, have: Sequence[int] = ()) -> Told | None:
+        return await self._ask(lambda ledger: ledger.progress(id, have))
+
+    async def list_jobs(self, state: Listed | None = None, limit: int = 100, after: str | None = None) -> list[Entry]:
+        return await self._ask(lambda ledger: ledger.list_jobs(state, limit, after))
+
+    async def annotate(self, id: str, meta: Json) -> bool:
+        return await self._ask(lambda ledger: ledger.annotate(id, meta))
+
     async def delete(self, id: str) -> bool:
         return await self._ask(lambda ledger: ledger.delete(id))
 
     async def expire(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.expire())
 
-    async def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
-        return await self._ask(lambda ledger: ledger.abandon(worker, shown, failure))
+    async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
+        return await self._ask(lambda ledger: ledger.abandon(owner, seen))
+
+    async def reap(self) -> dict[str, LetGo]:
+        return await self._ask(lambda ledger: ledger.reap())
+
+    async def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
+        return await self._ask(lambda ledger: ledger.finish_all(ended))
 
     async def holders(self) -> list[tuple[str, str, bool]]:
         return await self._ask(lambda ledger: ledger.holders())
+
+    async def depth(self, model: str | None = None) -> Depth:
+        return await self._ask(lambda ledger: ledger.depth(model))
 
     async def sweep(self, older_than_s: float) -> int:
         return await self._ask(lambda ledger: ledger.sweep(older_than_s))
@@ -94,17 +125,22 @@ class AsyncLedger:
     async def check_integrity(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.check_integrity())
 
-    def _ask(self, call: Callable[[Ledger], T] | None, request: Request | None = None) -> asyncio.Future[T]:
+    async def _ask(self, call: Callable[[Ledger], T]) -> T:
+        return cast(T, await self._put(call=call))
+
+    def _put(
+        self, *, request: Request | None = None, call: _Call | None = None, delivered: str = ""
+    ) -> asyncio.Future[Any]:
         assert self._loop is not None, "start() it first"
-        future: asyncio.Future[T] = self._loop.create_future()
-        self._jobs.put(_Job(future, request, call))
-        return future
+        job = _Job(self._loop.create_future(), request, call, delivered)
+        self._jobs.put(job)
+        return job.future
 
     # ---- below: in the thread --------------------------------------------------------------------
 
     def _serve(self) -> None:
         assert self._opened is not None
-        opening = _Job(self._opened, None, None)
+        opening = _Job(self._opened)
         try:
             ledger = self._open()
         except Exception as error:  # noqa: BLE001  start() raises it
@@ -115,6 +151,7 @@ class AsyncLedger:
         try:
             while jobs := self._gather():
                 _accept_together(ledger, [job for job in jobs if job.request is not None], self._tell_visible)
+                _note_delivered(ledger, [job.delivered for job in jobs if job.delivered])
                 for job in jobs:
                     if job.call is not None:
                         _run(job, job.call, ledger)
@@ -165,13 +202,23 @@ def _run(job: _Job, call: _Call, ledger: Ledger) -> None:
         job.error = error
 
 
+def _note_delivered(ledger: Ledger, ids: Sequence[str]) -> None:
+    """If it can't be noted now, `sweep` finds these later."""
+    if not ids:
+        return
+    try:
+        ledger.delivered(ids)
+    except Exception as error:  # noqa: BLE001  the edge of a task: nobody awaits it
+        log.event("ledger.failed", level="error", why=str(error))
+
+
 def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
     """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone."""
     if not jobs:
         return
     requests = [job.request for job in jobs if job.request is not None]
     try:
-        ledger.accept(requests, on_visible)
+        ids = ledger.accept(requests, on_visible)
     except RequestError as error:
         if len(jobs) == 1:
             jobs[0].error = error
@@ -181,3 +228,6 @@ def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[
     except Exception as error:  # noqa: BLE001  the awaiting callers get it
         for job in jobs:
             job.error = error
+    else:
+        for job, id in zip(jobs, ids, strict=True):
+            job.answer = id

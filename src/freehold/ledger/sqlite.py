@@ -1,275 +1,263 @@
 """The ledger on one machine: an SQLite file that gateway and workers open side by side.
 
-Every change is one tiny BEGIN IMMEDIATE transaction; what a client is told about is synced to the disk
-after it (`disk.py` says why that is enough). A claim or an end that isn't kept needs no sync: a power cut
-then only has the work done again. Statements are in `sql/queries.sql`.
+Every change is one tiny BEGIN IMMEDIATE transaction; what a client is told about is synced to the disk after it
+(`disk.py` says why that is enough). A claim, a checkpoint or an end that isn't kept needs no sync: a power cut then
+only has the work done again. Statements are in `sql/queries.sql`; what is read about many is in `sqlite_views.py`.
 """
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from freehold import order
 from freehold.clock import Clock, SystemClock
-from freehold.core import Failure, Json, Request, Result
-from freehold.errors import Conflict, DeadlinePassed, WorkerDied
-from freehold.ledger import disk, rows, statements
-from freehold.ledger.protocol import FORGET_S, MAX_ATTEMPTS, Claim, Depth, Entry, State
+from freehold.core import Chunk, Request, Result
+from freehold.ledger import rows
+from freehold.ledger.protocol import (
+    ALL_LOTS,
+    KEY_S,
+    LEASE_S,
+    MAX_DEATHS,
+    STATES,
+    Claim,
+    Ended,
+    LetGo,
+    Progress,
+    State,
+    Why,
+)
+from freehold.ledger.shares import Shares
+from freehold.ledger.sqlite_views import DONE, QUEUED, RUNNING, SqliteViews
+from freehold.ledger.tables import Tables
 
-STATES: tuple[State, ...] = ("queued", "running", "done")
-QUEUED, RUNNING, DONE = range(3)
-EMPTYING_MS = 50
-"""Emptying the log keeps writers out, and gives up rather than wait longer than this for readers."""
 
-_Held = tuple[int, str, int, int, int, float]
-"""seq, id, attempt, keep, cancel_asked, accepted_unix_s"""
-
-
-class SqliteLedger:
+class SqliteLedger(SqliteViews):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`."""
 
     def __init__(self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 10.0) -> None:
-        self._path = Path(path)
-        self._busy_timeout_s = busy_timeout_s
-        self._log_pages = 0
-        """How long the write-ahead log was when it was last copied."""
-        self._clock: Clock = clock or SystemClock()
-        self._sql = statements.queries()
-        self._db = disk.connect(self._path, busy_timeout_s)
-        with disk.translated(self._path):
-            self._disk = disk.Durable(self._path)
+        super().__init__(Tables(Path(path), busy_timeout_s), clock or SystemClock())
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> None:
+    # ---- in --------------------------------------------------------------------------------------
+
+    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
         now = self._clock.unix_s()
-        ready = [(rows.columns(request), rows.encode(request)) for request in requests]
-        with self._write():
-            for columns, body in ready:
-                try:
-                    ((seq,),) = self._all("accept", **columns, now=now)
-                except sqlite3.IntegrityError as error:
-                    what = f"Request {columns['id']} was accepted before."
-                    raise Conflict(what, next="Give each request its own id.") from error
-                self._all("accept_body", seq=seq, request=body)
+        ready = [(request, rows.columns(request), rows.encode(request)) for request in requests]
+        with self._tables.write():
+            shares = Shares(self._tables)
+            ids = [self._known(new[0], now) or self._add(shares, *new, now) for new in ready]
+            shares.save()
         if on_visible is not None:
             on_visible()
         self._sync()
+        return ids
 
-    def claim(self, worker: str, limit: int) -> list[Claim]:
-        if limit < 1 or not self._read("any_queued"):
+    def _known(self, request: Request, now: float) -> str | None:
+        """The id that was accepted under the request's idempotency key."""
+        key = request.idempotency_key
+        found = self._run("known_key", tenant=request.tenant, key=key, now=now) if key is not None else []
+        for fingerprint, id in found:
+            if fingerprint != request.fingerprint:
+                raise rows.key_taken(id)
+            return str(id)
+        return None
+
+    def _add(self, shares: Shares, request: Request, columns: dict[str, Any], body: bytes, now: float) -> str:
+        tag = shares.tag(request, columns["cost_tokens"])
+        try:
+            ((seq,),) = self._run("accept", **columns, tag_tokens=tag, body_bytes=len(body), now=now)
+        except sqlite3.IntegrityError as error:
+            raise rows.id_taken(request.id) from error
+        self._run("accept_body", seq=seq, request=body)
+        if request.idempotency_key is not None:
+            key = {"tenant": request.tenant, "key": request.idempotency_key, "fingerprint": request.fingerprint}
+            self._run("set_key", **key, seq=seq, until=now + KEY_S)
+        return request.id
+
+    # ---- to a worker -----------------------------------------------------------------------------
+
+    def claim(self, owner: str, limit: int, model: str, lots: tuple[int, int] = ALL_LOTS) -> list[Claim]:
+        if limit < 1 or not self._read("any_queued", model=model):
             return []
         now = self._clock.unix_s()
-        with self._write():
-            found = self._all("next_queued", now=now, limit=limit)
+        with self._tables.write():
+            found = self._run("next_queued", model=model, now=now, lot_from=lots[0], lot_to=lots[1], limit=limit)
             found = found[: order.take([answers for _, answers, *_ in found], limit)]
+            given = [self._pieces(seq) if attempt else () for seq, _, attempt, *_ in found]
             for seq, *_ in found:
-                self._all("claim", seq=seq, worker=worker)
+                self._run("claim", seq=seq, owner=owner)
+            if found:
+                self._run("touch", owner=owner, now=self._clock.monotonic_s(), lease_s=LEASE_S)
+                shares = Shares(self._tables)
+                for priority in {row[5] for row in found}:
+                    served = [(tag, bool(due)) for *_, lane, tag, due in found if lane == priority]
+                    shares.advance((model, priority), served)
         return [
-            Claim(rows.requests.decode(body), attempt + 1, rows.since_ms(accepted, now))
-            for _, _, attempt, accepted, body in found
+            Claim(rows.requests.decode(row[4]), row[2] + 1, rows.since_ms(row[3], now), chunks)
+            for row, chunks in zip(found, given, strict=True)
         ]
+
+    def renew(self, owner: str, lease_s: float = LEASE_S) -> None:
+        with self._tables.write():
+            self._run("renew", owner=owner, now=self._clock.monotonic_s(), lease_s=lease_s)
+
+    def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
+        if not parts:
+            return []
+        with self._tables.write():
+            return [self._append(part) for part in parts]
+
+    def _append(self, part: Progress) -> bool:
+        for seq, _, attempt, state, _, number, tops in self._run("top", id=part.id):
+            if state != RUNNING or attempt != part.attempt:
+                return False
+            new, after = rows.beyond(rows.decode_tops(tops), part.chunks)
+            if new:
+                next = 0 if number is None else number + 1
+                self._run(
+                    "add_piece", seq=seq, number=next, tops=rows.encode_tops(after), chunks=rows.encode_chunks(new)
+                )
+            return True
+        return False
+
+    def finish(self, id: str, attempt: int, result: Result, chunks: Sequence[Chunk] = ()) -> bool:
+        return self.finish_all([Ended(id, attempt, result, chunks)])[0]
+
+    def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
+        now = self._clock.unix_s()
+        ready = [(id, attempt, rows.encode(result), result, chunks) for id, attempt, result, chunks in ended]
+        done: list[bool] = []
+        any_kept = False
+        with self._tables.write():
+            shares = Shares(self._tables)
+            for id, attempt, blob, result, chunks in ready:
+                if chunks:
+                    self._append(Progress(id, attempt, chunks))
+                found = self._run("finish", id=id, attempt=attempt, result=blob, now=now)
+                for seq, keep, delivered, model, priority, tenant, cost in found:
+                    any_kept = any_kept or bool(keep)
+                    shares.settle((model, priority, tenant), cost, order.took_tokens(result.usage))
+                    if delivered:
+                        self._forget(seq, keep)
+                done.append(bool(found))
+            shares.save()
+        if any_kept:
+            self._sync()
+        return done
+
+    def delivered(self, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        with self._tables.write():
+            for id in ids:
+                for seq, state, keep in self._run("deliver", id=id):
+                    if state == DONE:
+                        self._forget(seq, keep)
+
+    # ---- out of the order ------------------------------------------------------------------------
+
+    def cancel(self, id: str) -> State | None:
+        now = self._clock.unix_s()
+        with self._tables.write():
+            found = self._run("look", id=id)
+            if not found:
+                return None
+            seq, state, keep, accepted = found[0]
+            before: State = STATES[state]
+            if state == RUNNING:
+                self._run("ask_cancel", seq=seq)
+            elif state == QUEUED:
+                self._end(seq, rows.cancelled(rows.since_ms(accepted, now)), now, cancel_asked=1)
+                self._run("set_delivered", seq=seq)  # whoever asks for the end doesn't read on
+                self._forget(seq, keep)
+        self._sync()
+        return before
 
     def expire(self) -> list[str]:
         now = self._clock.unix_s()
         if not self._read("overdue", now=now):
             return []
-        with self._write():
-            found = self._all("overdue", now=now)
-            for seq, _, keep, accepted in found:
-                waited_ms = rows.since_ms(accepted, now)
-                why = f"It waited {waited_ms / 1000:.1f} s in the queue."
-                failure = DeadlinePassed("The request's deadline passed before it could start.", why).failure()
-                self._end(seq, keep, Result(failure=failure, queued_ms=waited_ms, total_ms=waited_ms), now)
+        with self._tables.write():
+            found = self._run("overdue", now=now)
+            for seq, _, state, attempt, accepted in found:
+                if state == QUEUED:
+                    self._end(seq, rows.overdue(attempt, rows.since_ms(accepted, now)), now)
+                else:
+                    self._run("mark_overdue", seq=seq)
         self._sync()
-        return [id for _, id, _, _ in found]
+        return [id for _, id, state, *_ in found if state == QUEUED]
 
-    def finish(self, id: str, attempt: int, result: Result) -> bool:
-        return self.finish_all([(id, attempt, result)])[0]
+    def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
+        with self._tables.write():
+            gone = self._let_go(owner, seen, 1)
+        return self._told(gone)
 
-    def finish_all(self, ended: Sequence[tuple[str, int, Result]]) -> list[bool]:
-        now = self._clock.unix_s()
-        ready = [(id, attempt, rows.encode(result)) for id, attempt, result in ended]
-        done: list[bool] = []
-        any_kept = False
-        with self._write():
-            for id, attempt, result in ready:
-                found = self._all("finish", id=id, attempt=attempt, result=result, now=now)
-                for seq, keep in found:
-                    any_kept = any_kept or bool(keep)
-                    if not keep:
-                        self._all("forget_body", seq=seq)
-                done.append(bool(found))
-        if any_kept:
-            self._sync()
-        return done
+    def give_back(self, owner: str, parts: Sequence[Progress] = ()) -> LetGo:
+        with self._tables.write():
+            gone = self._let_go(owner, parts, 0)
+        return self._told(gone)
 
-    def cancel(self, id: str) -> State | None:
-        now = self._clock.unix_s()
-        with self._write():
-            found = self._all("look", id=id)
-            if not found:
-                return None
-            seq, state, keep, accepted = found[0]
-            before: State = STATES[state]
-            if state != DONE:
-                self._all("ask_cancel", seq=seq)
-            if state == QUEUED:
-                waited_ms = rows.since_ms(accepted, now)
-                self._end(seq, keep, Result(cancelled=True, queued_ms=waited_ms, total_ms=waited_ms), now)
-        self._sync()
-        return before
+    def reap(self) -> dict[str, LetGo]:
+        now_s = self._clock.monotonic_s()
+        if not self._read("late_owners", now=now_s):
+            return {}
+        with self._tables.write():
+            late = self._run("late_owners", now=now_s)
+            reaped = {owner: self._let_go(owner, (), 1) for (owner,) in late}
+        for gone in reaped.values():
+            self._told(gone)
+        return reaped
 
-    def cancelled(self, worker: str, ids: Sequence[str]) -> list[str]:
-        wanted = {id for (id,) in self._read("still_wanted", ids=json.dumps(list(ids)), worker=worker)}
-        return [id for id in ids if id not in wanted]
-
-    def abandon(self, worker: str, shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
-        with self._write():
-            ended = self._let_go(self._all("held_by", worker=worker), shown, failure)
-        self._sync()
-        return ended
-
-    def recover(self, failure: Failure) -> tuple[list[str], list[str]]:
-        with self._write():
-            ended = self._let_go(self._all("held"), (), failure)
-        self._sync()
-        return ended
-
-    def holders(self) -> list[tuple[str, str, bool]]:
-        return [(worker, id, bool(keep)) for worker, id, keep in self._read("holders")]
-
-    def fetch(self, id: str) -> Entry | None:
-        found = self._read("fetch", id=id)
-        if not found:
-            return None
-        request, state, attempt, worker, result, accepted, cancel_asked = found[0]
-        return Entry(
-            request=rows.requests.decode(request),
-            state=STATES[state],
-            attempt=attempt,
-            worker=worker,
-            result=rows.results.decode(result) if result is not None else None,
-            accepted_unix_s=accepted,
-            cancel_asked=bool(cancel_asked),
-        )
-
-    def annotate(self, id: str, meta: Json) -> bool:
-        with self._write():
-            found = self._all("contents", id=id)
-            for seq, keep, head, body in found:
-                if keep or body is None:
-                    self._all("set_head", seq=seq, head=rows.with_meta(head, meta))
-                if body is not None:
-                    self._all("set_body", seq=seq, request=rows.with_meta(body, meta))
-        self._sync()
-        return bool(found)
-
-    def delete(self, id: str) -> bool:
-        with self._write():
-            found = self._all("delete", id=id)
-            for (seq,) in found:
-                self._all("forget_body", seq=seq)
-        self._sync()
-        return bool(found)
-
-    def depth(self) -> Depth:
-        ((queued, oldest),) = self._read("depth_queued")
-        ((running,),) = self._read("depth_running")
-        age_s = max(0.0, self._clock.unix_s() - oldest) if queued else 0.0
-        return Depth(queued=queued, running=running, oldest_queued_s=age_s)
-
-    def sweep(self, older_than_s: float) -> int:
-        now = self._clock.unix_s()
-        limits = {"kept_before": now - older_than_s, "others_before": now - min(older_than_s, FORGET_S)}
-        dropped = 0
-        while True:
-            with self._write():
-                found = self._all("old_results", **limits)
-                for (seq,) in found:
-                    self._all("drop", seq=seq)
-                    self._all("forget_body", seq=seq)
-            if not found:
-                return dropped
-            dropped += len(found)
-
-    def check_integrity(self) -> list[str]:
-        with disk.translated(self._path):
-            try:
-                damage = [line for (line,) in self._db.execute("PRAGMA integrity_check") if line != "ok"]
-                return damage or [line for (line,) in self._all("wrong_rows")]
-            except sqlite3.DatabaseError as error:
-                if disk.damaged(error):
-                    return [str(error)]  # too broken even to be checked
-                raise
-
-    def checkpoint(self) -> None:
-        """Copy the write-ahead log into the database as far as it goes without stopping anyone. Once nobody has
-        written since the last time, empty the log: what was deleted is then in neither file."""
-        with disk.translated(self._path):
-            ((_, pages, copied),) = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            if pages > 0 and pages == copied == self._log_pages:
-                self._db.execute(f"PRAGMA busy_timeout = {EMPTYING_MS}")
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-                self._db.execute(f"PRAGMA busy_timeout = {int(self._busy_timeout_s * 1000)}")
-                pages = 0
-            self._log_pages = pages
-
-    def close(self) -> None:
-        self._disk.close()
-        self._db.close()
+    def cancelled(self, owner: str, ids: Sequence[str]) -> dict[str, Why]:
+        standing = dict(self._read("standing", ids=rows.json_list(ids), owner=owner))
+        return rows.why_stopped(ids, standing)
 
     # ---- below: inside a transaction -------------------------------------------------------------
 
-    def _let_go(self, held: Sequence[_Held], shown: Collection[str], failure: Failure) -> tuple[list[str], list[str]]:
+    def _let_go(self, owner: str, seen: Sequence[Progress], deaths: int) -> LetGo:
         now = self._clock.unix_s()
-        requeued: list[str] = []
-        failed: list[str] = []
-        for seq, id, attempt, keep, cancel_asked, accepted in held:
+        gone = LetGo([], [], [])
+        for part in seen:
+            if any(holder == owner for *_, holder, _, _ in self._run("top", id=part.id)):
+                self._append(part)
+        for seq, id, cancel_asked, accepted, answers, died, delivered in self._run("held_by", owner=owner):
             total_ms = rows.since_ms(accepted, now)
-            if cancel_asked:
-                self._end(seq, keep, Result(cancelled=True, total_ms=total_ms), now)
-            elif id in shown or attempt >= MAX_ATTEMPTS:
-                told = failure if id in shown else _tried(attempt)
-                self._end(seq, keep, Result(failure=told, total_ms=total_ms), now)
-                failed.append(id)
+            ((*_, tops),) = self._run("top", id=id)
+            if rows.complete(rows.decode_tops(tops), answers):
+                self._end(seq, rows.told_by(self._pieces(seq), owner, total_ms), now, cancel_asked)
+                gone.ended.append(id)
+            elif cancel_asked or delivered:
+                self._end(seq, rows.cut_short(cancel_asked, total_ms), now, cancel_asked)
+                gone.ended.append(id)
+            elif died + deaths >= MAX_DEATHS:
+                self._end(seq, rows.poisoned(died + deaths, total_ms), now)
+                self._run("poison", seq=seq, deaths=died + deaths)
+                gone.poisoned.append(id)
             else:
-                self._all("requeue", seq=seq)
-                requeued.append(id)
-        return requeued, failed
+                self._run("requeue", seq=seq, deaths=died + deaths)
+                gone.requeued.append(id)
+        self._run("forget_owner", owner=owner)
+        return gone
 
-    def _end(self, seq: int, keep: int, result: Result, now: float) -> None:
-        self._all("end", seq=seq, result=rows.encode(result), now=now)
+    def _told(self, gone: LetGo) -> LetGo:
+        if gone.poisoned or gone.ended:
+            self._sync()
+        return gone
+
+    def _end(self, seq: int, result: Result, now: float, cancel_asked: int = 0) -> None:
+        for keep, delivered in self._run(
+            "end", seq=seq, result=rows.encode(result), now=now, cancel_asked=cancel_asked
+        ):
+            if delivered:
+                self._forget(seq, keep)
+
+    def _forget(self, seq: int, keep: int) -> None:
+        """Its reader has it all: the pieces go, and the content unless it is kept."""
+        self._run("forget_pieces", seq=seq)
         if not keep:
-            self._all("forget_body", seq=seq)
-
-    def _all(self, name: str, **values: object) -> list[tuple[Any, ...]]:
-        return self._db.execute(self._sql[name], values).fetchall()
-
-    def _read(self, name: str, **values: object) -> list[tuple[Any, ...]]:
-        with disk.translated(self._path):
-            return self._all(name, **values)
-
-    @contextmanager
-    def _write(self) -> Iterator[None]:
-        with disk.translated(self._path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                disk.rollback(self._db)
-                raise
+            self._run("forget_body", seq=seq)
 
     def _sync(self) -> None:
-        with disk.translated(self._path):
-            self._disk.sync()
-
-
-def _tried(times: int) -> Failure:
-    """No advice to send it again: it may well be what they died of."""
-    why = f"It was tried {times} times, and each time the worker died before the answer began."
-    return WorkerDied("The request could not be answered.", why, "See the server's log for why workers die.").failure()
+        self._tables.sync()

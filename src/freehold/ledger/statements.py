@@ -10,6 +10,9 @@ import sqlite3
 from functools import cache
 from importlib.resources import files
 
+from freehold import order
+from freehold.ledger import rows
+
 APPLICATION_ID = 0x46524C44
 """`FRLD` in the file's header: how a ledger is told from someone else's SQLite file."""
 
@@ -36,6 +39,10 @@ def newest() -> int:
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
     """Bring the schema from `version` to the newest. The caller holds the write transaction."""
+    connection.create_function("lot_of", 1, rows.lot, deterministic=True)
+    connection.create_function("old_model", 1, lambda head: rows.requests.decode(head).model)
+    connection.create_function("old_tenant", 1, lambda head: rows.requests.decode(head).tenant)
+    connection.create_function("old_cost_tokens", 1, lambda body: order.cost_tokens(rows.requests.decode(body)))
     for number, script in migrations():
         if number > version:
             for statement in _split(script):

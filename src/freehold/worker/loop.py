@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 
 from freehold import log
 from freehold.clock import Clock, SystemClock
-from freehold.core import Chunk, Failure, Result, Usage
+from freehold.core import Chunk, Failure, Usage
 from freehold.engine.base import Engine
 from freehold.errors import DeadlinePassed, EngineFailed, FreeholdError, StoreError
-from freehold.ledger.protocol import Claim, Ledger
+from freehold.ledger.protocol import LEASE_S, Claim, Ended, Ledger
 from freehold.pipe import AskSteps, Cancel, Drain, Steps, Tokens, Wake
 from freehold.worker.job import Job, failed_chunk, places
 from freehold.worker.pipe_client import PipeClient
@@ -45,12 +45,14 @@ class WorkLoop:
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
+        self._model = engine.card.name
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
-        self._unrecorded: list[tuple[str, int, Result]] = []
+        self._unrecorded: list[Ended] = []
         self._work_waits = True
         self._next_look_s = 0.0
         self._next_cancels_s = 0.0
+        self._next_renewal_s = 0.0
 
     def run(self) -> None:
         while not self._done():
@@ -86,8 +88,16 @@ class WorkLoop:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
 
+    def _renew(self) -> None:
+        """The heartbeat: while it comes, what runs here stays ours."""
+        now_s = self._clock.monotonic_s()
+        if self._jobs and now_s >= self._next_renewal_s:
+            self._next_renewal_s = now_s + LEASE_S / 4
+            self._ledger.renew(self._owner)
+
     def _ask_ledger_for_cancels(self) -> None:
         try:
+            self._renew()
             if self._unrecorded:
                 self._ledger.finish_all(self._unrecorded)
                 self._unrecorded = []
@@ -109,7 +119,7 @@ class WorkLoop:
         self._next_look_s = now_s + LOOK_EVERY_S
         try:
             overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room)
+            claims = self._ledger.claim(self._owner, room, self._model)
         except StoreError as error:
             self._work_waits = False
             log.event("ledger.failed", level="error", why=str(error))
@@ -194,14 +204,14 @@ class WorkLoop:
         """Tell the ledger. If it can't be written now, the ends are kept and tried again."""
         if not ended:
             return
-        results = [(job.id, job.attempt, job.result(self._presence.name, now_s)) for job in ended]
+        results = [Ended(job.id, job.attempt, job.result(self._presence.name, now_s)) for job in ended]
         try:
             recorded = self._ledger.finish_all(results)
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
             self._unrecorded += results
             return
-        for (id, attempt, _), known in zip(results, recorded, strict=True):
+        for (id, attempt, *_), known in zip(results, recorded, strict=True):
             if not known:
                 log.event("request.outdated", level="warning", id=id, attempt=attempt)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from freehold import log
 from freehold.config import Config
 from freehold.core import Record
-from freehold.errors import ConfigError, WorkerDied
+from freehold.errors import ConfigError
 from freehold.ledger.sqlite import SqliteLedger
 
 SOCKET_PATH_BYTES = 103
@@ -110,17 +110,17 @@ def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
 
 
 def _take_over(store: Path) -> None:
-    """Make or check the ledger. Nobody works yet, so what is marked as running lost its worker."""
+    """Make or check the ledger. Nobody works yet, so what is marked as running lost its worker with
+    the whole server: no death that a request could be blamed for."""
     ledger = SqliteLedger(store)
     try:
         for problem in ledger.check_integrity():
             log.event("ledger.unsound", level="error", problem=problem)
-        failure = WorkerDied("The server was stopped while answering.", next="Send the request again.").failure()
-        requeued, failed = ledger.recover(failure)
+        gone = [ledger.give_back(owner) for owner in {holder for holder, _, _ in ledger.holders()}]
     finally:
         ledger.close()
-    if requeued or failed:
-        log.event("ledger.recovered", requeued=len(requeued), failed=len(failed))
+    if gone:
+        log.event("ledger.recovered", requeued=sum(len(each.requeued) for each in gone))
 
 
 def open_port(site: Site) -> None:

@@ -37,7 +37,7 @@ class Upkeep:
             return
         while not self._over.wait(EVERY_S):
             try:
-                ledger.checkpoint()
+                ledger.keep_up()
             except StoreError as error:  # a full disk, say: those who write will say so too
                 log.event("upkeep.failed", level="error", why=str(error))
         ledger.close()

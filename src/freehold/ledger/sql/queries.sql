@@ -1,47 +1,130 @@
 -- Every statement the SQLite ledger runs, by name, with the reason it is written the way it is.
--- States: 0 queued, 1 running, 2 done.
+-- States: 0 queued, 1 running, 2 done. cancel_asked: 1 by somebody, 2 by the deadline.
+
+-- name: known_key
+SELECT keys.fingerprint, requests.id FROM keys JOIN requests ON requests.seq = keys.seq
+WHERE keys.tenant = :tenant AND keys.key = :key AND keys.until_unix_s > :now;
+
+-- name: set_key
+-- An expired key is taken over.
+INSERT OR REPLACE INTO keys (tenant, key, fingerprint, seq, until_unix_s)
+VALUES (:tenant, :key, :fingerprint, :seq, :until);
+
+-- name: lane
+SELECT virtual_tokens FROM lanes WHERE model = :model AND priority = :priority;
+
+-- name: share
+SELECT finish_tokens FROM shares WHERE model = :model AND priority = :priority AND tenant = :tenant;
+
+-- name: set_lane
+INSERT OR REPLACE INTO lanes (model, priority, virtual_tokens) VALUES (:model, :priority, :virtual);
+
+-- name: set_share
+INSERT OR REPLACE INTO shares (model, priority, tenant, finish_tokens) VALUES (:model, :priority, :tenant, :finish);
 
 -- name: accept
 -- The UNIQUE index on id is the check for a double.
-INSERT INTO requests (id, priority, due_unix_s, answers, keep, accepted_unix_s, head)
-VALUES (:id, :priority, :due_unix_s, :answers, :keep, :now, :head)
-RETURNING seq;
+INSERT INTO requests (
+    id, model, tenant, lot, priority, due_unix_s, tag_tokens, cost_tokens, body_bytes, answers, keep, accepted_unix_s, head
+) VALUES (
+    :id, :model, :tenant, :lot, :priority, :due_unix_s, :tag_tokens, :cost_tokens, :body_bytes, :answers, :keep, :now, :head
+) RETURNING seq;
 
 -- name: accept_body
 INSERT INTO bodies (seq, request) VALUES (:seq, :request);
 
 -- name: any_queued
 -- Asked by polling workers before they take the write lock: an idle ledger is never locked.
-SELECT 1 FROM requests WHERE state = 0 LIMIT 1;
+SELECT 1 FROM requests INDEXED BY queue WHERE state = 0 AND model = :model LIMIT 1;
 
 -- name: next_queued
 -- Walks the queue index in the order of order.py and stops after :limit rows.
-SELECT requests.seq, requests.answers, requests.attempt, requests.accepted_unix_s, bodies.request
+SELECT requests.seq, requests.answers, requests.attempt, requests.accepted_unix_s, bodies.request,
+    requests.priority, requests.tag_tokens, requests.due_unix_s < 1e999
 FROM requests INDEXED BY queue JOIN bodies ON bodies.seq = requests.seq
-WHERE requests.state = 0 AND requests.due_unix_s > :now
-ORDER BY requests.priority, requests.due_unix_s, requests.seq
+WHERE requests.state = 0 AND requests.model = :model AND requests.due_unix_s > :now
+    AND requests.lot >= :lot_from AND requests.lot < :lot_to
+ORDER BY requests.priority, requests.due_unix_s, requests.tag_tokens, requests.seq
 LIMIT :limit;
 
+-- name: next_tag
+-- The first that waits for its share: one seek.
+SELECT tag_tokens FROM requests INDEXED BY queue
+WHERE state = 0 AND model = :model AND priority = :priority AND due_unix_s = 1e999
+ORDER BY tag_tokens LIMIT 1;
+
 -- name: claim
-UPDATE requests SET state = 1, attempt = attempt + 1, worker = :worker WHERE seq = :seq;
+UPDATE requests SET state = 1, attempt = attempt + 1, worker = :owner WHERE seq = :seq;
+
+-- name: renew
+INSERT OR REPLACE INTO owners (owner, renewed_mono_s, lease_s) VALUES (:owner, :now, :lease_s);
+
+-- name: touch
+-- A claim renews the lease that `renew` has set.
+INSERT INTO owners (owner, renewed_mono_s, lease_s) VALUES (:owner, :now, :lease_s)
+ON CONFLICT (owner) DO UPDATE SET renewed_mono_s = excluded.renewed_mono_s;
+
+-- name: late_owners
+-- Whoever holds something and has no lease, or one that is over. A heartbeat from the future is one from before the
+-- machine's last start: the monotonic clock began anew.
+SELECT DISTINCT requests.worker FROM requests INDEXED BY running LEFT JOIN owners ON owners.owner = requests.worker
+WHERE requests.state = 1
+    AND (owners.owner IS NULL OR owners.renewed_mono_s + owners.lease_s <= :now OR owners.renewed_mono_s > :now)
+ORDER BY requests.worker;
+
+-- name: forget_owner
+DELETE FROM owners WHERE owner = :owner;
 
 -- name: overdue
 -- The partial index holds only requests with a deadline: without any, this reads one empty page.
-SELECT seq, id, keep, accepted_unix_s FROM requests INDEXED BY due
-WHERE state = 0 AND due_unix_s < 1e999 AND due_unix_s <= :now;
+SELECT seq, id, state, attempt, accepted_unix_s FROM requests INDEXED BY due
+WHERE state < 2 AND due_unix_s < 1e999 AND due_unix_s <= :now AND cancel_asked = 0;
+
+-- name: mark_overdue
+UPDATE requests SET cancel_asked = 2 WHERE seq = :seq;
+
+-- name: top
+-- Whom a checkpoint or an end is for, and how far it is.
+SELECT requests.seq, requests.id, requests.attempt, requests.state, requests.worker, pieces.number, pieces.tops
+FROM requests LEFT JOIN pieces ON pieces.seq = requests.seq
+WHERE requests.id = :id
+ORDER BY pieces.number DESC LIMIT 1;
+
+-- name: add_piece
+INSERT INTO pieces (seq, number, tops, chunks) VALUES (:seq, :number, :tops, :chunks);
+
+-- name: pieces
+SELECT chunks FROM pieces WHERE seq = :seq ORDER BY number;
 
 -- name: finish
 -- attempt fences: an older claim of the same request can't end it.
 UPDATE requests SET state = 2, result = :result, ended_unix_s = :now
 WHERE id = :id AND attempt = :attempt AND state = 1
-RETURNING seq, keep;
+RETURNING seq, keep, delivered, model, priority, tenant, cost_tokens;
 
 -- name: end
--- The end of a request that no worker reports: cancelled in the queue, overdue, or its worker died.
-UPDATE requests SET state = 2, result = :result, ended_unix_s = :now WHERE seq = :seq;
+-- The end of a request that no worker reports: cancelled in the queue, overdue, poison, or only its report was lost.
+UPDATE requests SET state = 2, result = :result, ended_unix_s = :now, cancel_asked = :cancel_asked WHERE seq = :seq
+RETURNING keep, delivered;
+
+-- name: poison
+-- Kept, so that somebody can see what it was.
+UPDATE requests SET poisoned = 1, keep = 1, deaths = :deaths WHERE seq = :seq;
 
 -- name: forget_body
 DELETE FROM bodies WHERE seq = :seq;
+
+-- name: forget_pieces
+DELETE FROM pieces WHERE seq = :seq;
+
+-- name: forget_key
+DELETE FROM keys WHERE seq = :seq;
+
+-- name: deliver
+UPDATE requests SET delivered = 1 WHERE id = :id AND state > 0 AND delivered = 0 RETURNING seq, state, keep;
+
+-- name: set_delivered
+UPDATE requests SET delivered = 1 WHERE seq = :seq;
 
 -- name: look
 SELECT seq, state, keep, accepted_unix_s FROM requests WHERE id = :id;
@@ -49,31 +132,43 @@ SELECT seq, state, keep, accepted_unix_s FROM requests WHERE id = :id;
 -- name: ask_cancel
 UPDATE requests SET cancel_asked = 1 WHERE seq = :seq;
 
--- name: still_wanted
+-- name: standing
 -- The ids come as one JSON array: one prepared statement whatever their number.
-SELECT id FROM requests
-WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 1 AND worker = :worker AND cancel_asked = 0;
+SELECT id, cancel_asked FROM requests
+WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 1 AND worker = :owner;
 
 -- name: held_by
--- :worker is one life of a worker (name:pid), or its bare name for all of them. Few run: the index is short.
-SELECT seq, id, attempt, keep, cancel_asked, accepted_unix_s FROM requests INDEXED BY running
-WHERE state = 1 AND (worker = :worker OR substr(worker, 1, length(:worker) + 1) = :worker || ':')
+SELECT seq, id, cancel_asked, accepted_unix_s, answers, deaths, delivered
+FROM requests INDEXED BY running
+WHERE state = 1 AND worker = :owner
 ORDER BY seq;
-
--- name: held
-SELECT seq, id, attempt, keep, cancel_asked, accepted_unix_s FROM requests WHERE state = 1 ORDER BY seq;
 
 -- name: holders
 SELECT worker, id, keep FROM requests INDEXED BY running WHERE state = 1;
 
 -- name: requeue
 -- attempt stays: the next claim makes it one more, which fences the lost one.
-UPDATE requests SET state = 0, worker = '' WHERE seq = :seq;
+UPDATE requests SET state = 0, worker = '', deaths = :deaths WHERE seq = :seq;
 
 -- name: fetch
-SELECT coalesce(bodies.request, requests.head), state, attempt, worker, result, accepted_unix_s, cancel_asked
+SELECT coalesce(bodies.request, requests.head), state, attempt, worker, result, accepted_unix_s, cancel_asked, deaths
 FROM requests LEFT JOIN bodies ON bodies.seq = requests.seq
 WHERE id = :id;
+
+-- name: how_far
+SELECT seq, state, attempt, result FROM requests WHERE id = :id;
+
+-- name: newest
+-- Backwards along seq: a page costs what it shows, or what it passes over.
+SELECT head, state, attempt, worker, result, accepted_unix_s, cancel_asked, deaths FROM requests
+WHERE seq < coalesce((SELECT seq FROM requests WHERE id = :after), 9223372036854775807)
+    AND (:state IS NULL OR state = :state)
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_poisoned
+SELECT head, state, attempt, worker, result, accepted_unix_s, cancel_asked, deaths FROM requests INDEXED BY poison
+WHERE seq < coalesce((SELECT seq FROM requests WHERE id = :after), 9223372036854775807) AND poisoned = 1
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: contents
 SELECT requests.seq, requests.keep, requests.head, bodies.request
@@ -90,16 +185,36 @@ UPDATE bodies SET request = :request WHERE seq = :seq;
 DELETE FROM requests WHERE id = :id AND state = 2 RETURNING seq;
 
 -- name: depth_queued
--- Both answers in one walk over the queue index alone.
-SELECT count(*), min(accepted_unix_s) FROM requests INDEXED BY queue WHERE state = 0;
+-- All answers in one walk over the queue index alone.
+SELECT count(*), min(accepted_unix_s), coalesce(sum(cost_tokens), 0), coalesce(sum(body_bytes), 0)
+FROM requests INDEXED BY queue WHERE state = 0 AND model = :model;
+
+-- name: depth_all_queued
+SELECT count(*), min(accepted_unix_s), coalesce(sum(cost_tokens), 0), coalesce(sum(body_bytes), 0)
+FROM requests INDEXED BY queue WHERE state = 0;
 
 -- name: depth_running
-SELECT count(*) FROM requests INDEXED BY running WHERE state = 1;
+SELECT count(*) FROM requests INDEXED BY running WHERE state = 1 AND (:model IS NULL OR model = :model);
+
+-- name: old_keys
+DELETE FROM keys WHERE until_unix_s <= :now;
+
+-- name: old_shares
+-- A tenant that has fallen behind the virtual time begins there: its row says nothing.
+DELETE FROM shares WHERE finish_tokens <= coalesce(
+    (SELECT virtual_tokens FROM lanes WHERE lanes.model = shares.model AND lanes.priority = shares.priority), 0);
 
 -- name: old_results
--- A bounded bite, so that the write lock is never held long.
+-- A bounded bite, so that the write lock is never held long. A key keeps the trace of its request.
 SELECT seq FROM requests INDEXED BY ended
 WHERE state = 2 AND ((keep = 1 AND ended_unix_s < :kept_before) OR (keep = 0 AND ended_unix_s < :others_before))
+    AND seq NOT IN (SELECT seq FROM keys)
+LIMIT 500;
+
+-- name: unread
+-- Ended long ago, and nobody has come for the rest.
+SELECT seq, keep FROM requests INDEXED BY unread
+WHERE state = 2 AND delivered = 0 AND ended_unix_s < :others_before
 LIMIT 500;
 
 -- name: drop
@@ -118,7 +233,15 @@ UNION ALL
 SELECT id || ' waits or runs without its content' FROM requests
 WHERE (state <> 2 OR keep = 1) AND seq NOT IN (SELECT seq FROM bodies)
 UNION ALL
-SELECT id || ' is done but its content was left behind' FROM requests
-WHERE state = 2 AND keep = 0 AND seq IN (SELECT seq FROM bodies)
+SELECT id || ' is done and delivered but its content was left behind' FROM requests
+WHERE state = 2 AND delivered = 1
+    AND (seq IN (SELECT seq FROM pieces) OR (keep = 0 AND seq IN (SELECT seq FROM bodies)))
 UNION ALL
-SELECT 'content ' || seq || ' belongs to no request' FROM bodies WHERE seq NOT IN (SELECT seq FROM requests);
+SELECT 'content ' || seq || ' belongs to no request' FROM bodies WHERE seq NOT IN (SELECT seq FROM requests)
+UNION ALL
+SELECT 'piece ' || number || ' of ' || seq || ' belongs to no request' FROM pieces
+WHERE seq NOT IN (SELECT seq FROM requests)
+UNION ALL
+SELECT 'the pieces of ' || seq || ' have a hole' FROM pieces GROUP BY seq HAVING max(number) <> count(*) - 1
+UNION ALL
+SELECT 'key ' || key || ' belongs to no request' FROM keys WHERE seq NOT IN (SELECT seq FROM requests);

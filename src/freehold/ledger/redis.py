@@ -1,0 +1,274 @@
+"""The ledger for many machines, in Redis or Valkey: each call is one atomic script (`lua/`), durable as the server is.
+
+With `appendfsync always` the server syncs once for all it has read in one turn, before it answers any of it: a group
+of accepts is one script and one sync, and everything else that came along is synced with it. Times are the server's,
+so that clocks of hosts need not agree; leases too.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from freehold import order
+from freehold.clock import Clock
+from freehold.core import Chunk, Json, Request, Result
+from freehold.ledger import rows
+from freehold.ledger.protocol import (
+    ALL_LOTS,
+    FORGET_S,
+    KEY_S,
+    LEASE_S,
+    MAX_DEATHS,
+    STATES,
+    Claim,
+    Depth,
+    Ended,
+    Entry,
+    LetGo,
+    Listed,
+    Progress,
+    State,
+    Told,
+    Why,
+)  # fmt: skip
+from freehold.ledger.redis_link import Fsync, RedisLink
+
+SILENCE_S = 5.0
+"""If nobody has asked for late owners for this long, the server was away: leases begin anew."""
+BITE = 200
+_FIELDS = ["body", "head", "state", "attempt", "owner", "result", "accepted", "cancel", "deaths", "meta"]
+_pack = msgspec.msgpack.encode
+_unpack = msgspec.msgpack.decode
+
+
+class RedisLedger:
+    """One connection; belongs to the thread that made it. Any method may raise `StoreError`. `clock` is for tests: it
+    takes the place of the server's."""
+
+    def __init__(
+        self, url: str, *, prefix: str = "freehold", fsync: Fsync | None = None, clock: Clock | None = None
+    ) -> None:
+        self._clock = clock
+        self._link = RedisLink(url, prefix, fsync)
+        self._claims: dict[str, str] = {}
+        """Owner -> the number of a claim whose answer hasn't come yet: asked again, it is the same claim."""
+
+    # ---- in --------------------------------------------------------------------------------------
+
+    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+        ready = [self._row(request) for request in requests]
+        blobs = [blob for row in ready for blob in (row.pop("head"), row.pop("body"))]
+        content = (_pack(ready), *blobs)
+        found = [text.decode() for text in self._run("accept", KEY_S, "", *content, again=(KEY_S, "again", *content))]
+        if found and not found[0]:
+            _, why, id = found
+            raise rows.key_taken(id) if why == "key" else rows.id_taken(id)
+        if on_visible is not None:
+            on_visible()
+        return found
+
+    def _row(self, request: Request) -> dict[str, object]:
+        row = rows.columns(request)
+        due = row.pop("due_unix_s")
+        assert isinstance(due, float)
+        row |= {"cost": row.pop("cost_tokens"), "body": rows.encode(request)}
+        row |= {"due": repr(due), "rank": f"{request.priority + (1 << 31):08x}{_sortable(due)}"}
+        if request.idempotency_key is not None:
+            owner = f"{len(request.tenant)}:{request.tenant}"
+            row["key"] = f"{self._link.prefix}:k:{owner}:{request.idempotency_key}"
+            row["fingerprint"] = request.fingerprint
+        return row
+
+    # ---- to a worker -----------------------------------------------------------------------------
+
+    def claim(self, owner: str, limit: int, model: str, lots: tuple[int, int] = ALL_LOTS) -> list[Claim]:
+        if limit < 1:
+            return []
+        call = self._claims.setdefault(owner, secrets.token_hex(8))
+        now, *found = self._run("claim", owner, limit, model, *lots, call, LEASE_S, _sortable(math.inf))
+        del self._claims[owner]
+        return [
+            Claim(
+                _request(body, meta),
+                int(attempt),
+                rows.since_ms(float(accepted), float(now)),
+                rows.decode_each(chunks),
+            )
+            for attempt, accepted, body, meta, chunks in found
+        ]
+
+    def renew(self, owner: str, lease_s: float = LEASE_S) -> None:
+        self._run("renew", owner, lease_s)
+
+    def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
+        if not parts:
+            return []
+        return [known == 1 for known in self._run("checkpoint", *_packed(parts))]
+
+    def finish(self, id: str, attempt: int, result: Result, chunks: Sequence[Chunk] = ()) -> bool:
+        return self.finish_all([Ended(id, attempt, result, chunks)])[0]
+
+    def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
+        if not ended:
+            return []
+        blobs: list[bytes] = []
+        ready = [
+            (id, attempt, _put(blobs, rows.encode(result)), order.took_tokens(result.usage), _parts(chunks, blobs))
+            for id, attempt, result, chunks in ended
+        ]
+        return [known == 1 for known in self._run("finish", _pack(ready), *blobs)]
+
+    def delivered(self, ids: Sequence[str]) -> None:
+        if ids:
+            self._run("delivered", *ids)
+
+    # ---- out of the order ------------------------------------------------------------------------
+
+    def cancel(self, id: str) -> State | None:
+        state = self._run("cancel", id, rows.encode(rows.cancelled(0.0)))
+        return None if state is None else STATES[int(state)]
+
+    def expire(self) -> list[str]:
+        results = [rows.encode(rows.overdue(attempt, 0.0)) for attempt in (0, 1)]
+        return [id.decode() for id in self._run("expire", *results)]
+
+    def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
+        return self._let_go(owner, seen, 1)
+
+    def give_back(self, owner: str, parts: Sequence[Progress] = ()) -> LetGo:
+        return self._let_go(owner, parts, 0)
+
+    def reap(self) -> dict[str, LetGo]:
+        late = [owner.decode() for owner in self._run("late", SILENCE_S)]
+        return {owner: self._let_go(owner, (), 1, "late") for owner in late}
+
+    def _let_go(self, owner: str, seen: Sequence[Progress], deaths: int, late: str = "") -> LetGo:
+        ends = [rows.cut_short(1, 0.0), rows.cut_short(rows.BY_DEADLINE, 0.0), rows.poisoned(MAX_DEATHS, 0.0)]
+        ends.append(rows.cut_short(0, 0.0))
+        results = [rows.encode(end) for end in ends]
+        index, *chunks = _packed(seen)
+        found = self._run("let_go", owner, deaths, MAX_DEATHS, late, index, *results, *chunks)
+        requeued, poisoned, ended, whole = ([id.decode() for id in ids] for ids in found)
+        if whole:
+            for id in whole:
+                _, attempt, _, chunks, total_ms = self._run("how_far", id)
+                result = rows.told_by(rows.decode_each(chunks), owner, float(total_ms))
+                self.finish(id, int(attempt), result)
+            self._let_go(owner, (), deaths, late)
+        return LetGo(requeued, poisoned, ended + whole)
+
+    def cancelled(self, owner: str, ids: Sequence[str]) -> dict[str, Why]:
+        standing: dict[str, int] = {}
+        for id, (state, holder, asked) in zip(
+            ids, self._link.fields_of(ids, ["state", "owner", "cancel"]), strict=True
+        ):
+            if state == b"1" and holder == owner.encode() and asked is not None:
+                standing[id] = int(asked)
+        return rows.why_stopped(ids, standing)
+
+    # ---- seen from outside -----------------------------------------------------------------------
+
+    def holders(self) -> list[tuple[str, str, bool]]:
+        return [(owner.decode(), id.decode(), keep == b"1") for owner, id, keep in self._run("holders")]
+
+    def progress(self, id: str, have: Sequence[int] = ()) -> Told | None:
+        found = self._run("how_far", id)
+        if not found:
+            return None
+        state, attempt, result, chunks, _ = found
+        ended = rows.results.decode(result) if result else None
+        return Told(STATES[int(state)], int(attempt), rows.unseen(rows.decode_each(chunks), have), ended)
+
+    def fetch(self, id: str) -> Entry | None:
+        ((body, head, *rest, meta),) = self._link.fields_of([id], _FIELDS)
+        return None if head is None else _entry(body or head, meta, rest)
+
+    def list_jobs(self, state: Listed | None = None, limit: int = 100, after: str | None = None) -> list[Entry]:
+        wanted = "" if state is None else state if state == "poisoned" else STATES.index(state)
+        return [_entry(head, None, rest) for head, *rest in self._run("list", wanted, limit, after or "")]
+
+    def annotate(self, id: str, meta: Json) -> bool:
+        return bool(self._run("annotate", id, _pack(meta)) == 1)
+
+    def delete(self, id: str) -> bool:
+        return bool(self._run("delete", id) == 1)
+
+    def depth(self, model: str | None = None) -> Depth:
+        now, queued, running, oldest, tokens, size = self._run("depth", *([] if model is None else [model]))
+        age_s = max(0.0, float(now) - float(oldest)) if oldest else 0.0
+        return Depth(queued, running, age_s, tokens, size)
+
+    def sweep(self, older_than_s: float) -> int:
+        self._run("sweep_shares")
+        dropped = kept_passed = others_passed = 0
+        while True:
+            ages = (older_than_s, min(older_than_s, FORGET_S))
+            gone, kept, others, forgotten = self._run("sweep", *ages, kept_passed, others_passed, BITE)
+            dropped, kept_passed, others_passed = dropped + gone, kept_passed + kept, others_passed + others
+            if not (gone or kept or others or forgotten):
+                return int(dropped)
+
+    def check_integrity(self) -> list[str]:
+        return [wrong.decode() for wrong in self._run("check")]
+
+    def keep_up(self) -> None:
+        """Redis rewrites its file by itself."""
+
+    def close(self) -> None:
+        self._link.close()
+
+    def _run(self, name: str, *values: Any, again: Sequence[Any] = ()) -> Any:
+        now = "" if self._clock is None else repr(self._clock.unix_s())
+        return self._link.run(name, now, *values, again=(now, *again) if again else ())
+
+
+def _packed(progress: Sequence[Progress]) -> list[bytes]:
+    """The index that a script reads, then the chunks it refers to: Redis' msgpack knows no binary values."""
+    blobs: list[bytes] = []
+    index = [(part.id, part.attempt, _parts(part.chunks, blobs)) for part in progress]
+    return [_pack(index), *blobs]
+
+
+def _parts(chunks: Sequence[Chunk], blobs: list[bytes]) -> list[tuple[int, int, int, bool, bool, int]]:
+    """What the script must see of each chunk."""
+    parts = []
+    for chunk in chunks:
+        failed = chunk.failure is not None
+        ends = failed or chunk.finish is not None
+        parts.append((chunk.choice, chunk.offset, chunk.tokens, ends, failed, _put(blobs, _pack(chunk))))
+    return parts
+
+
+def _put(blobs: list[bytes], blob: bytes) -> int:
+    blobs.append(blob)
+    return len(blobs) - 1
+
+
+def _sortable(number: float) -> str:
+    """Hexadecimal digits that sort as the number does, from 0 to infinity."""
+    return struct.pack(">d", max(0.0, number)).hex()
+
+
+def _request(blob: bytes, meta: bytes | None) -> Request:
+    request = rows.requests.decode(blob)
+    return msgspec.structs.replace(request, meta=_unpack(meta)) if meta else request
+
+
+def _entry(blob: bytes, meta: bytes | None, rest: Sequence[bytes | None]) -> Entry:
+    state, attempt, owner, result, accepted, cancel, deaths = (value or b"" for value in rest)
+    return Entry(
+        request=_request(blob, meta),
+        state=STATES[int(state)],
+        attempt=int(attempt),
+        worker=owner.decode(),
+        result=rows.results.decode(result) if result else None,
+        accepted_unix_s=float(accepted),
+        cancel_asked=cancel != b"0",
+        deaths=int(deaths),
+    )
