@@ -10,6 +10,8 @@ A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
@@ -74,10 +76,39 @@ class Steps(Frame, tag="steps"):
     steps: list[StepRecord]
 
 
+RolloutState = Literal["finding", "loading", "comparing", "taking_over", "done", "rolled_back"]
+
+
+class RolloutStatus(Record, frozen=True):
+    """How far a new model is on its way to take an old one's place."""
+
+    state: RolloutState
+    name: str
+    """The name in the API, which stays."""
+    model: str
+    """What is rolled out, as it was asked for."""
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    """Since it began."""
+    canary_percent: int = 0
+    window_s: float = 0.0
+    old_answers: int = 0
+    """Requests that ended while both were compared; so of the others."""
+    new_answers: int = 0
+    old_failed: int = 0
+    new_failed: int = 0
+    old_p99_ms: float | None = None
+    """From claimed to ended."""
+    new_p99_ms: float | None = None
+
+
 class Fleet(Frame, tag="fleet"):
     """The supervisor's view of all its workers, dead and restarting ones included."""
 
     workers: list[WorkerStatus]
+    rollout: RolloutStatus | None = None
+    """The last one."""
 
 
 class DrainWorker(Record, frozen=True, tag="drain"):
@@ -87,7 +118,21 @@ class DrainWorker(Record, frozen=True, tag="drain"):
     replace: bool = False
 
 
-Order = DrainWorker
+class RollOut(Record, frozen=True, tag="roll_out"):
+    """`model` shall take the place of what is served under `name` ("": the only one), unless it does worse."""
+
+    model: str
+    name: str = ""
+    canary_percent: int = 10
+    """Its share of the requests while it is compared; 100: it takes over without being compared."""
+    window_s: float = 60.0
+
+
+class EndRollout(Record, frozen=True, tag="end_rollout"):
+    """Roll back what is on its way."""
+
+
+Order = DrainWorker | RollOut | EndRollout
 """What the supervisor can be asked to do."""
 
 

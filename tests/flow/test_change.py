@@ -43,7 +43,7 @@ def complete(server: Served, tokens: int = 8, prompt: str = "Hello.") -> httpx.R
     return httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False, timeout=PATIENCE_S)
 
 
-def stepping(folder: Path, step_ms: float, **more: object) -> str:
+def stepping(folder: Path, step_ms: float, **more: Any) -> str:
     """A model whose steps take `step_ms`."""
     path = Path(profile(folder, step_ms))
     facts = json.loads(path.read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
@@ -74,7 +74,7 @@ def _run(config: Config, start_up: StartUp) -> int:
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
         spec = settle(config, start_up)
-        code = Supervisor(config, spec, on_event=start_up.event, site=site).run()
+        code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code
@@ -101,7 +101,14 @@ def _warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
     )  # fmt: skip
 
 
-def settle(config: Config, start_up: StartUp) -> EngineSpec:
+class Listener(Protocol):
+    """Who hears how the model is found."""
+
+    def progress(self, what: str, done: int, total: int) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+def settle(config: Config, start_up: Listener) -> EngineSpec:
     """Find the model's files (downloading if it must), choose the engine, divide the machine."""
     from freehold import machine
     from freehold.engine import choose, profiled

@@ -99,7 +99,7 @@ class Fleet:
         """Cards of the models that are served, or will be again when their workers are back."""
         return {
             **(self._remembered if self.someone_coming() else {}),
-            **{card.name: card for card in self._cards.values()},
+            **{self._cards[worker].name: self._cards[worker] for worker in sorted(self._cards, key=self._weight)},
         }
 
     def someone_ready(self) -> bool:
@@ -179,6 +179,13 @@ class Fleet:
         return answer.result()
 
     # ---- inside ----
+
+    def _weight(self, worker: str) -> int:
+        """How much of its model's requests it takes: while two models have one name, the larger share speaks for it."""
+        status = self._statuses.get(worker)
+        if status is None or status.state not in _SERVING:
+            return -1
+        return status.lots[1] - status.lots[0]
 
     def _hangs(self, worker: str) -> bool:
         """It can't say so itself: its supervisor does."""

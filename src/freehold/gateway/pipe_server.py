@@ -75,6 +75,7 @@ class PipeLine(asyncio.Protocol):
             fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
             self._desk.supervisor.line = self
+            self._desk.supervisor.rollout = frame.rollout
             fleet.supervised(frame.workers)
         elif isinstance(frame, Told):
             self._desk.supervisor.told(frame)

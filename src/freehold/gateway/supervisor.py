@@ -7,7 +7,7 @@ import asyncio
 from freehold.core import Json
 from freehold.errors import Unavailable, from_failure
 from freehold.gateway.fleet import Line
-from freehold.pipe import Ask, Order, Told
+from freehold.pipe import Ask, Order, RolloutStatus, Told
 
 ANSWER_S = 5.0
 """The supervisor begins what it is asked and answers at once."""
@@ -18,6 +18,8 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.line: Line | None = None
+        self.rollout: RolloutStatus | None = None
+        """The last one."""
         self._answers: dict[int, asyncio.Future[Told]] = {}
         self._asked = 0
 

@@ -29,8 +29,6 @@ class Crew:
         self.wanted = wanted
         self.lots = lots
         self.members: list[Child] = []
-        self.on_trial = False
-        """If its workers don't come up, that is no reason to end the others."""
         self._hire = hire
         self._reliefs: dict[str, Child] = {}
         """Name of who shall go -> who takes the place."""

@@ -117,9 +117,13 @@ class WorkLoop:
         if room < 1 and not time_to_look:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
+        lots = self._presence.lots
+        if lots[0] >= lots[1]:
+            self._work_waits = False
+            return
         try:
             overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room, self._model)
+            claims = self._ledger.claim(self._owner, room, self._model, lots)
         except StoreError as error:
             self._work_waits = False
             log.event("ledger.failed", level="error", why=str(error))
@@ -205,6 +209,7 @@ class WorkLoop:
         if not ended:
             return
         results = [Ended(job.id, job.attempt, job.result(self._presence.name, now_s)) for job in ended]
+        self._presence.ended([each.result for each in results])
         try:
             recorded = self._ledger.finish_all(results)
         except StoreError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -12,12 +12,13 @@ import psutil
 
 from freehold import log
 from freehold.clock import Clock, SystemClock
-from freehold.core import Failure, LoadPhase, ModelCard, Phase, WorkerState, WorkerStatus
+from freehold.core import Failure, LoadPhase, ModelCard, Phase, Result, WorkerState, WorkerStatus
 from freehold.engine.base import EngineStats
-from freehold.errors import ModelError
+from freehold.errors import InvalidRequest, ModelError, from_failure
 from freehold.model.source import Report as Progress
 from freehold.pipe import Frame, Hello, Status, owner
 from freehold.worker.heart import Heart
+from freehold.worker.judge import Ending
 from freehold.worker.memory import is_near, own_bytes
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.pulse import Pulse
@@ -53,6 +54,8 @@ class Presence:
             name=name, pid=os.getpid(), state="loading", model=model, engine=engine, variant=variant, lots=lots,
             memory_limit_bytes=memory_limit_bytes,
         )  # fmt: skip
+        self._watched = False
+        self._endings: list[Ending] = []
         self._memory_bytes = 0
         self._next_s = 0.0
         self._next_look_s = 0.0
@@ -107,6 +110,9 @@ class Presence:
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_EVERY_S
             self._look_at_memory()
+            if self._endings:
+                self._report(Report(state="ended", endings=tuple(self._endings)))
+                self._endings = []
         state: WorkerState = "draining" if self.draining else "busy" if running else "ready"
         changed = state != self._status.state or self.lots != self._status.lots
         if not changed and (now_s < self._next_s or not running):
@@ -128,6 +134,13 @@ class Presence:
         """From the tether's thread."""
         if directive.lots is not None:
             self.lots = directive.lots
+        if directive.watched is not None:
+            self._watched = directive.watched
+
+    def ended(self, results: Sequence[Result]) -> None:
+        """Of requests that have ended, somebody may want to know how."""
+        if self._watched:
+            self._endings += [ending_of(result) for result in results if not result.cancelled]
 
     def leave(self) -> None:
         """A signal asks this process to finish: the supervisor shall not think that it must be replaced."""
@@ -167,3 +180,14 @@ class Presence:
     def _report(self, report: Report) -> None:
         if self._status_fd is not None:
             write_line(self._status_fd, report)
+
+
+def ending_of(result: Result) -> Ending:
+    """A refusal is a request that this model can't take, or an answer that was held back."""
+    ms = result.total_ms - result.queued_ms
+    if result.failure is not None:
+        refused = isinstance(from_failure(result.failure), InvalidRequest)
+        return Ending(what="refused" if refused else "failed", ms=ms)
+    if any(answer.finish == "content_filter" for answer in result.answers):
+        return Ending(what="refused", ms=ms)
+    return Ending(what="ok", ms=ms, tokens=result.usage.completion_tokens / max(1, len(result.answers)))

@@ -21,7 +21,7 @@ from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError
 from freehold.pipe import Ask, Fleet
 from freehold.worker.child import Child
-from freehold.worker.control import Control
+from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.restarts import Limits
@@ -45,15 +45,17 @@ class Supervisor:
     def __init__(
         self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
-        site: Site | None = None,
+        site: Site | None = None, settle: Settle | None = None,
     ) -> None:  # fmt: skip
-        """`site`: prepared before, and kept by who calls; else it is prepared here."""
+        """`site`: prepared before, and kept by who calls; else it is prepared here. `settle`: how a model to
+        roll out is found."""
         self._config = config
         self._spec = spec
         self._on_event = on_event
         self._program = tuple(program)
         self._limits = limits or Limits()
         self._site = site
+        self._settle = settle
         self._verdict: FreeholdError | None = None
         self._changed = True
         self._served = False
@@ -70,7 +72,7 @@ class Supervisor:
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                self._control = Control(self._staff)
+                self._control = Control(self._staff, self._settle)
                 self._staff.found(self._spec, self._config.engine.workers)
                 self._supervise(signals, site)
         except FreeholdError as error:
@@ -111,6 +113,9 @@ class Supervisor:
         now_s = time.monotonic()
         if not self._closing:
             self._staff.tend(now_s)
+            if self._control.rollout is not None and not self._control.rollout.over:
+                self._control.rollout.turn(now_s)
+                self._changed = True
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
@@ -159,6 +164,12 @@ class Supervisor:
                 case "leaving" if not child.leaving:
                     self._staff.do_without(child)
                     self._changes(f"{child.name} was told to leave by a signal.")
+                case "ended" if self._control.rollout is not None:
+                    self._control.rollout.heard(child, report.endings)
+                case "recycle" if self._control.rollout is not None and self._control.rollout.ends_with(
+                    child, f"{child.name} is near its memory limit."
+                ):
+                    pass
                 case "recycle":
                     self._changes(f"{child.name} is near its memory limit: it finishes, and another takes its place.")
                 case _:
@@ -178,6 +189,9 @@ class Supervisor:
             "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
         )
         if child.leaving or child.recycled:
+            self._gone(child, reason, well)
+            return
+        if self._control.rollout is not None and self._control.rollout.ends_with(child, child.last_error):
             self._gone(child, reason, well)
             return
         try:
@@ -202,10 +216,10 @@ class Supervisor:
             self._tell(Event(kind="left", process=child.name, reason=reason, failure=child.failure))
 
     def _given_up(self, child: Child, error: FreeholdError) -> None:
-        """It won't come up. Whoever it was to relieve, or compete with, just stays."""
+        """It won't come up. Whoever it was to relieve just stays."""
         child.leaving, child.gone_at_s = True, time.monotonic()
         crew = self._staff.crew_of(child)
-        if crew is not None and (crew.on_trial or crew.is_relief(child)):
+        if crew is not None and crew.is_relief(child):
             crew.remove(child)
             self._changes(f"{child.name} did not come up: {error}")
         else:
@@ -243,7 +257,8 @@ class Supervisor:
     # ---- telling ---------------------------------------------------------------------------------
 
     def _fleet(self) -> Fleet:
-        return Fleet(self._staff.rows())
+        rollout = self._control.rollout
+        return Fleet(self._staff.rows(), rollout.status(time.monotonic()) if rollout is not None else None)
 
     def _changes(self, text: str) -> None:
         self._changed = True

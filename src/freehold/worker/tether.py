@@ -19,6 +19,7 @@ from freehold.config import Config
 from freehold.core import Failure, Json, ModelCard, Record
 from freehold.engine.base import EngineSpec
 from freehold.log import Format, Level
+from freehold.worker.judge import Ending
 
 R = TypeVar("R", bound=Record)
 ORPHANED = 1
@@ -57,14 +58,17 @@ class Directive(Record, frozen=True):
     """What changes for a child that runs; None leaves it as it is."""
 
     lots: tuple[int, int] | None = None
+    watched: bool | None = None
+    """Report how each request ended."""
 
 
 class Report(Record, frozen=True):
     """One line from a child: its state, and what belongs to it."""
 
-    state: Literal["loading", "ready", "serving", "recycle", "leaving", "left", "failed"]
+    state: Literal["loading", "ready", "serving", "recycle", "leaving", "left", "failed", "ended"]
     """serving: of a gateway, the first worker has dialled in. recycle: of a worker near its memory limit, which
-    finishes and wants to be replaced. leaving: it drains, told by a signal. left: its last words; nothing is lost."""
+    finishes and wants to be replaced. leaving: it drains, told by a signal. left: its last words; nothing is lost.
+    ended: requests have (`endings`), and somebody compares."""
     phase: str = ""
     detail: str = ""
     seconds: float | None = None
@@ -75,6 +79,7 @@ class Report(Record, frozen=True):
     card: ModelCard | None = None
     failure: Failure | None = None
     memory_bytes: int = 0
+    endings: tuple[Ending, ...] = ()
 
 
 def settings(config: Config) -> Json:
