@@ -24,6 +24,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 Kind = Literal["chat", "text", "embed"]
 
 
+MADE_SEEDS = 1 << 62
+"""Seeds from here on were made up by the gateway: nobody asked for them, so a remote isn't asked for them either."""
+
+
 class Sampling(Record, frozen=True):
     """How tokens are chosen and when to stop. Defaults are OpenAI's; an unset value changes nothing."""
 
@@ -273,13 +277,12 @@ class WorkerStatus(Record, frozen=True):
     kv_usage: float | None = None
     """Share of the KV cache in use, 0 to 1; None where the engine hides it, or before it is ready."""
     variant: str = ""
-    """What lies behind the model's name: where its weights came from."""
+    """Where the weights behind the model's name came from."""
     lots: tuple[int, int] = (0, 100)
     """It takes requests whose lot is in [first, second): during a rollout, its share of a hundred."""
     step_limit_ms: float | None = None
     """What it is doing may take this long before it counts as hung; None while it loads."""
     memory_limit_bytes: int = 0
-    """Near this it takes nothing new, finishes, and is replaced; 0: no limit."""
 
 
 class StepRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -2,8 +2,8 @@
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
-work lies in the ledger, `Cancel`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends `Fleet`, and
-answers what it is asked to do (`Ask`, `Told`).
+work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends
+`Fleet`, and answers what it is asked to do (`Ask`, `Told`).
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
@@ -43,11 +43,22 @@ class Status(Frame, tag="status"):
     card: ModelCard | None = None
 
 
+class Begun(msgspec.Struct, array_like=True, frozen=True):
+    """A worker has taken up a request."""
+
+    attempt: int
+    """The claim's fencing number: what a lower one says counts no more."""
+    queued_ms: float
+    """From accepted to claimed."""
+    tokens: int = 0
+    """Given by earlier attempts; this one goes on after them."""
+
+
 class Tokens(Frame, tag="tokens"):
-    """Everything one step produced. `queued_ms` gives, for answers new in this frame, accepted-to-claimed."""
+    """Everything one step produced. `begun` tells of the requests that are new in this frame."""
 
     chunks: list[Chunk]
-    queued_ms: dict[str, float] = {}
+    begun: dict[str, Begun] = {}
 
 
 class Wake(Frame, tag="wake"):
@@ -55,6 +66,12 @@ class Wake(Frame, tag="wake"):
 
 
 class Cancel(Frame, tag="cancel"):
+    id: str
+
+
+class Follow(Frame, tag="follow"):
+    """Tell all of a request from its beginning: the gateway is new to it, or missed something."""
+
     id: str
 
 
@@ -151,7 +168,7 @@ class Told(Frame, tag="told"):
     failure: Failure | None = None
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Drain | AskSteps | Steps | Fleet | Ask | Told
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet | Ask | Told
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -17,11 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance import Answer, Drive, chat, text
-from freehold.core import ModelCard
+from freehold.core import Chunk, ModelCard
 from freehold.engine.remote.engine import RemoteEngine
 from freehold.engine.remote.sse import EventStream
 from freehold.engine.remote.wire import LONGEST_WAIT_S, backoff_s, base_url, retry_after_s
-from freehold.errors import ConfigError, EngineFailed, FreeholdError, ModelError, Unreachable, from_failure
+from freehold.errors import (
+    CannotResume,
+    ConfigError,
+    EngineFailed,
+    FreeholdError,
+    ModelError,
+    Unreachable,
+    from_failure,
+)
 from servers import Call, Script, Server
 from specs import remote_spec, timed
 
@@ -625,3 +633,8 @@ def test_an_event_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     parser.feed(b"data: " + b"x" * 900 + b"\n")
     with pytest.raises(ValueError, match="1000 bytes"):
         parser.feed(b"data: " + b"x" * 900)
+
+
+def test_it_says_that_it_takes_no_tokens_of_an_answer() -> None:
+    with Server(good) as server, opened(server) as engine, pytest.raises(CannotResume):
+        engine.add(chat(), 0, [Chunk("c", 0, 0, 1, "Hel")])

@@ -72,7 +72,7 @@ def test_answers_stream_whole_and_end_once(folder: Path, ledger: SqliteLedger, p
     pipe.wait(lambda: {"a", "b", "two"} <= pipe.ended_ids() and pipe.state() == "ready")
     assert [contiguous(pipe, "a"), contiguous(pipe, "b")] == [20, 5]
     assert [contiguous(pipe, "two", choice) for choice in (0, 1)] == [7, 7]
-    assert {id for frame in pipe.of(Tokens) for id in frame.queued_ms} == {"a", "b", "two"}
+    assert {id for frame in pipe.of(Tokens) for id in frame.begun} == {"a", "b", "two"}
     ends = [chunk for id in ("a", "b", "two") for chunk in pipe.chunks(id) if chunk.finish]
     assert [chunk.finish for chunk in ends] == ["length"] * 4
     entry = ledger.fetch("a")

@@ -1,53 +1,73 @@
-"""Inboxes: order, one last chunk a request, beginning anew, clients that leave."""
+"""Inboxes: order, one last chunk a request, attempts that follow one another, readers that come and go."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from freehold.core import Chunk, Failure, Request, Usage
-from freehold.errors import WorkerDied
+from freehold.core import Answer, Chunk, Failure, FinishReason, Request, Result, Usage
+from freehold.errors import ResumeFailed, WorkerDied
 from freehold.gateway.collect import collect
-from freehold.gateway.inbox import RESTART, ClientGone, Inbox, failed_chunk
+from freehold.gateway.inbox import ClientGone, Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.retold import retold
+from freehold.pipe import Frame
 
 ONE = Request(id="a", model="m", kind="text", prompt="x")
 
 
-def chunk(text: str, choice: int = 0, *, id: str = "a", last: bool = False) -> Chunk:
-    usage = Usage(prompt_tokens=3, completion_tokens=2) if last else None
-    return Chunk(id, choice, 0, 1, text, finish="stop" if last else None, usage=usage)
+class Wire:
+    """A worker's line that nobody listens to."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = self.owner = worker
+
+    def send(self, frame: Frame) -> None:
+        raise AssertionError(frame)
+
+
+def chunk(offset: int, text: str, choice: int = 0, *, id: str = "a", finish: FinishReason | None = None) -> Chunk:
+    usage = Usage(prompt_tokens=3, completion_tokens=offset + 1) if finish else None
+    return Chunk(id, choice, offset, 1, text, finish=finish, usage=usage)
+
+
+def pieces(text: str, first: int = 0) -> list[Chunk]:
+    return [chunk(i, text[i], finish="stop" if i == len(text) - 1 else None) for i in range(first, len(text))]
 
 
 def test_what_waits_comes_together() -> None:
     async def run() -> None:
         inbox = Inbox([ONE])
-        assert inbox.push(chunk("a")) is False
-        assert inbox.push(chunk("b", last=True)) is True
-        assert [each.text for each in await inbox.take()] == ["a", "b"]
-        assert inbox.ended
-        assert inbox.shown
+        reader = Reader(inbox)
+        assert inbox.push(chunk(0, "a")) is False
+        assert inbox.push(chunk(1, "b", finish="stop")) is True
+        assert [each.text for each in await reader.take()] == ["a", "b"]
+        assert reader.done
 
     asyncio.run(run())
 
 
-def test_a_waiting_reader_is_woken() -> None:
+def test_a_waiting_reader_is_woken_and_a_second_one_reads_from_the_beginning() -> None:
     async def run() -> None:
         inbox = Inbox([ONE])
-        reader = asyncio.create_task(inbox.take())
+        first = Reader(inbox)
+        waiting = asyncio.create_task(first.take())
         await asyncio.sleep(0)
-        inbox.push(chunk("a"))
-        assert [each.text for each in await reader] == ["a"]
+        inbox.push(chunk(0, "a"))
+        assert [each.text for each in await waiting] == ["a"]
+        assert [each.text for each in await Reader(inbox).take()] == ["a"]
 
     asyncio.run(run())
 
 
 def test_every_answer_must_end() -> None:
     inbox = Inbox([Request(id="a", model="m", kind="text", n=2), Request(id="b", model="m", kind="text")])
-    assert not inbox.push(chunk("x", 0, last=True))
-    assert inbox.push(chunk("x", 1, last=True))
+    assert not inbox.push(chunk(0, "x", 0, finish="stop"))
+    assert inbox.push(chunk(0, "x", 1, finish="stop"))
     assert inbox.open_ids == ["b"]
-    assert inbox.push(chunk("x", id="b", last=True))
+    assert inbox.push(chunk(0, "x", id="b", finish="stop"))
     assert inbox.ended
 
 
@@ -57,74 +77,80 @@ def test_a_failure_ends_the_request() -> None:
     assert inbox.ended
 
 
-def test_collecting_begins_anew() -> None:
-    async def run() -> None:
-        inbox = Inbox([Request(id="a", model="m", kind="text", n=2)])
-        reader = asyncio.create_task(collect(inbox))
-        for text in ("lost", "too"):
-            inbox.push(chunk(text))
-            await asyncio.sleep(0)
-        inbox.restart("a")
-        for choice, text in ((1, "second"), (0, "fir")):
-            inbox.push(chunk(text, choice))
-            await asyncio.sleep(0)
-        inbox.push(chunk("st", 0, last=True))
-        inbox.push(chunk("", 1, last=True))
-        found = await reader
-        assert [whole.text for whole in found.answers[0]] == ["first", "second"]
-        assert found.usage == Usage(prompt_tokens=3, completion_tokens=4)
-        assert not inbox.shown
-
-    asyncio.run(run())
+@given(text=st.text("abc", min_size=1, max_size=12), seams=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 12))))
+def test_attempts_that_begin_anywhere_make_one_answer(text: str, seams: list[tuple[int, int]]) -> None:
+    """Each attempt begins at or before what was shown, as the ledger may know less, and tells some more."""
+    inbox = Inbox([ONE])
+    for attempt, (start, count) in enumerate([*seams, (0, len(text))], 1):
+        assert inbox.begun("a", Wire("w"), attempt)
+        start = min(start, inbox.have("a")[0])
+        for each in pieces(text, start)[:count]:
+            inbox.push(each)
+    assert inbox.text("a", 0) == text
+    assert inbox.ended
+    offsets = [each.offset for each in inbox.chunks]
+    assert offsets == sorted(set(offsets))
 
 
-def test_a_stream_never_sees_a_restart() -> None:
-    async def run() -> None:
-        inbox = Inbox([ONE])
-        inbox.push(chunk("lost"))
-        inbox.restart("a")
-        reader = asyncio.create_task(inbox.take())
-        await asyncio.sleep(0)
-        assert not reader.done()
-        inbox.push(chunk("found"))
-        assert [each.text for each in await reader] == ["found"]
-
-    asyncio.run(run())
+def test_an_earlier_attempt_counts_no_more() -> None:
+    inbox = Inbox([ONE])
+    first, second = Wire("1"), Wire("2")
+    assert inbox.begun("a", first, 1)
+    assert inbox.begun("a", second, 2)
+    assert not inbox.begun("a", first, 1)
+    assert inbox.workers["a"] is second
 
 
-def test_restart_is_told_to_collectors() -> None:
-    async def run() -> None:
-        inbox = Inbox([ONE])
-        inbox.restart("a")
-        assert [each.choice for each in await inbox.take(shown=False)] == [RESTART]
+def test_another_text_than_was_shown_is_no_continuation() -> None:
+    inbox = Inbox([ONE])
+    for each in (chunk(0, "a"), chunk(1, "b"), chunk(2, "c")):
+        inbox.push(each)
+    assert inbox.begun("a", Wire("w"), 2)
+    inbox.push(chunk(1, "b"))
+    with pytest.raises(ResumeFailed):
+        inbox.push(chunk(2, "x"))
 
-    asyncio.run(run())
+
+def test_a_gap_is_told() -> None:
+    inbox = Inbox([ONE])
+    with pytest.raises(Gap):
+        inbox.push(chunk(3, "d"))
+    assert not inbox.chunks
 
 
 def test_collect_raises_the_failure() -> None:
     async def run() -> None:
         inbox = Inbox([ONE])
+        reader = Reader(inbox)
         inbox.push(failed_chunk("a", WorkerDied("Gone.").failure()))
         with pytest.raises(WorkerDied):
-            await collect(inbox)
+            await collect(reader)
 
     asyncio.run(run())
 
 
 def test_client_gone() -> None:
     async def run() -> None:
-        inbox = Inbox([ONE])
-        reader = asyncio.create_task(inbox.take())
+        reader = Reader(Inbox([ONE]))
+        waiting = asyncio.create_task(reader.take())
         await asyncio.sleep(0)
-        inbox.hang_up()
+        reader.hang_up()
         with pytest.raises(ClientGone):
-            await reader
+            await waiting
 
     asyncio.run(run())
 
 
-def test_silent_keeps_nothing() -> None:
-    inbox = Inbox([ONE], silent=True)
-    inbox.push(chunk("a"))
-    assert not inbox.pending
-    assert inbox.tokens == 1
+def test_the_end_that_the_ledger_has_completes_what_was_told() -> None:
+    inbox = Inbox([ONE])
+    inbox.push(chunk(0, "ab"))
+    result = Result(answers=(Answer(text="abcd", finish="length"),), usage=Usage(completion_tokens=2))
+    (rest,) = retold("a", inbox, result)
+    assert (rest.text, rest.offset, rest.finish) == ("cd", 1, "length")
+    assert inbox.push(rest)
+    other = Inbox([ONE])
+    other.push(chunk(0, "x"))
+    (lost,) = retold("a", other, result)
+    assert lost.failure is not None
+    (gone,) = retold("a", other, Result(cancelled=True))
+    assert gone.finish == "cancelled"

@@ -13,15 +13,16 @@ from freehold.core import Chunk, Failure, ModelCard, TokenLogprob, Usage, Worker
 CARD = ModelCard(name="m", engine="sim", source="here", context_tokens=8, max_batch=2)
 STATUS = WorkerStatus(name="worker-1", pid=7, state="busy", running=2)
 CHUNKS = [
-    Chunk("a", 0, 3, 1, "héllo"),
+    Chunk("a", 0, 3, 1, "héllo", ids=(17,)),
     Chunk("b", 1, 0, 1, "x", (TokenLogprob("x", -0.5, (120,), (("y", -1.0),)),)),
     Chunk("c", 0, 9, 0, "", finish="stop", usage=Usage(prompt_tokens=2, completion_tokens=9), stop="END"),
     Chunk("d", 0, 0, 0, "", finish="error", failure=Failure(code="x", what="y")),
     Chunk("e", 0, 0, 0, "", finish="stop", embeddings=((0.25, 0.5),)),
 ]
 FRAMES: list[pipe.AnyFrame] = [
-    pipe.Hello("worker-1", 7, CARD), pipe.Status(STATUS), pipe.Tokens(CHUNKS, {"a": 1.5}), pipe.Wake(),
-    pipe.Cancel("a"), pipe.Drain(), pipe.Fleet([STATUS]),
+    pipe.Hello("worker-1", 7, CARD), pipe.Status(STATUS), pipe.Tokens(CHUNKS, {"a": pipe.Begun(2, 1.5, 3)}),
+    pipe.Wake(),
+    pipe.Cancel("a"), pipe.Follow("a"), pipe.Drain(), pipe.Fleet([STATUS]),
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from freehold.core import Answer, Failure, Json, Request, Result, TokenLogprob, Usage
+from freehold.errors import ResumeFailed
+from freehold.gateway.marks import seen_by
 from freehold.gateway.responses.create import replay
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.object import Outcome, Told, echo_of, told_of
@@ -41,8 +43,9 @@ def events(pieces: list[str], about: Told, outcome: Outcome = DONE, after: int =
     writer.end(outcome, out)
     found = []
     for event in out:
-        head, data, *rest = event.decode().split("\n")
+        mark, head, data, *rest = event.decode().split("\n")
         body = json.loads(data.removeprefix("data: "))
+        assert mark.startswith(f"id: {ID}/{body['sequence_number']}-")
         assert head == f"event: {body['type']}"
         assert rest == ["", ""]
         STRICT.validate_python(body)
@@ -169,3 +172,23 @@ def test_a_kept_response_is_told_again_as_it_was() -> None:
     assert again == about
     assert replay(entry, again).response == live
     assert told_of(Entry(Request(id="x", model="m", kind="chat"), "done", 1, "w", result, 5.5, False)) is None
+
+
+@given(pieces=TEXTS, share=st.floats(0, 1), other=st.booleans())
+def test_a_resumption_by_id_is_exact_or_an_error(pieces: list[str], share: float, other: bool) -> None:
+    def tell(pieces: list[str], after: int = -1, crc: int | None = None) -> list[bytes]:
+        out: list[bytes] = []
+        writer = Writer(ID, told(), 5.0, after, crc)
+        writer.begin(out)
+        for piece in pieces:
+            writer.feed(piece, None, out)
+        writer.end(DONE, out)
+        return out
+
+    whole = tell(pieces)
+    at = int(share * (len(whole) - 1))
+    number, crc = seen_by(whole[at].split(b"\n")[0].removeprefix(b"id: ").decode()).place
+    assert tell(pieces, number, crc)[:-1] == whole[at + 1 : -1]
+    if other and crc:
+        with pytest.raises(ResumeFailed):
+            tell(["?" * len("".join(pieces))], number, crc)

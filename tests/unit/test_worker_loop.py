@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from freehold.clock import VirtualClock
-from freehold.core import Chunk, Request, Sampling
+from freehold.core import Chunk, Request, Sampling, Usage
 from freehold.engine.base import EngineSpec, Step
 from freehold.engine.sim.engine import SimEngine
-from freehold.errors import InvalidRequest, StoreError
-from freehold.ledger.protocol import Ended
+from freehold.errors import CannotResume, InvalidRequest, StoreError
+from freehold.ledger.protocol import Ended, Progress
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Source
-from freehold.pipe import AnyFrame, Cancel, Drain, Frame, Status, Tokens, Wake
+from freehold.pipe import AnyFrame, Cancel, Drain, Follow, Frame, Status, Tokens, Wake
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -88,9 +89,9 @@ def floor(tmp_path: Path) -> Iterator[Floor]:
     floor.ledger.close()
 
 
-def ask(id: str, tokens: int = 5, **more: object) -> Request:
-    sampling = Sampling(max_tokens=tokens, ignore_eos=True)
-    return Request(id=id, model="m", kind="text", prompt="Hello.", sampling=sampling, **more)  # type: ignore[arg-type]
+def ask(id: str, tokens: int = 5, prompt: str = "Hello.", **more: object) -> Request:
+    sampling = Sampling(max_tokens=tokens, ignore_eos=True, seed=1)
+    return Request(id=id, model="m", kind="text", prompt=prompt, sampling=sampling, **more)  # type: ignore[arg-type]
 
 
 def test_it_claims_what_fits_and_the_rest_when_there_is_room(floor: Floor) -> None:
@@ -144,10 +145,10 @@ def test_a_kept_end_is_in_the_ledger_before_its_last_chunk_is_out(floor: Floor) 
 
 def test_one_failed_answer_ends_its_request_and_stops_the_others(floor: Floor) -> None:
     class Picky(SimEngine):
-        def add(self, request: Request, choice: int = 0) -> None:
+        def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
             if choice == 1:
                 raise InvalidRequest("Only one.", param="n")
-            super().add(request, choice)
+            super().add(request, choice, given)
 
     floor.engine.__class__ = Picky
     floor.ledger.accept([ask("a", 50, n=2)])
@@ -161,10 +162,10 @@ def test_one_failed_answer_ends_its_request_and_stops_the_others(floor: Floor) -
 
 def test_a_bug_in_add_costs_one_request(floor: Floor) -> None:
     class Buggy(SimEngine):
-        def add(self, request: Request, choice: int = 0) -> None:
+        def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
             if request.id == "bad":
                 raise ZeroDivisionError("oh")
-            super().add(request, choice)
+            super().add(request, choice, given)
 
     floor.engine.__class__ = Buggy
     floor.ledger.accept([ask("bad"), ask("good")])
@@ -228,18 +229,185 @@ def test_a_full_disk_delays_the_records_and_loses_none(floor: Floor) -> None:
     assert {chunk.id for chunk in floor.wire.chunks() if chunk.finish} == {"a", "b"}
 
 
-def test_a_broken_engine_ends_every_request(floor: Floor) -> None:
+def test_a_broken_engine_leaves_its_requests_to_another(floor: Floor) -> None:
     class Broken(SimEngine):
         def step(self) -> Step:
             raise MemoryError("no more")
 
+    floor.ledger.accept([ask("a", 50), ask("b", 50)])
+    floor.turns(10)
     floor.engine.__class__ = Broken
-    floor.ledger.accept([ask("a"), ask("b")])
     floor.left_turns = 10
-    with pytest.raises(MemoryError) as caught:
+    with pytest.raises(MemoryError):
         floor.loop.run()
-    floor.loop.fail_all(caught.value)
-    assert {chunk.id for chunk in floor.wire.chunks() if chunk.failure} == {"a", "b"}
+    floor.loop.give_up()
+    claims = floor.ledger.claim("worker-2:2", 5, "m")
+    assert {claim.request.id for claim in claims} == {"a", "b"}
+    shown = floor.wire.chunks()
+    for claim in claims:
+        assert [chunk.text for chunk in claim.given] == [chunk.text for chunk in shown if chunk.id == claim.request.id]
+
+
+# ---- going on -----------------------------------------------------------------------------------
+
+
+def text_of(floor: Floor, id: str, choice: int = 0) -> str:
+    return "".join(chunk.text for chunk in floor.wire.chunks() if (chunk.id, chunk.choice) == (id, choice))
+
+
+def lose(floor: Floor) -> None:
+    """This life of the worker is over; another begins with the same engine."""
+    floor.ledger.abandon(floor.presence.owner)
+    for id in ("a", "b"):
+        floor.engine.abort(id)
+    floor.engine.step()
+    floor.loop = WorkLoop(
+        floor.engine, floor.ledger, floor.wire, floor.presence, stop_asked=floor._stop, clock=floor.clock
+    )
+
+
+def test_another_goes_on_after_what_was_saved(floor: Floor) -> None:
+    floor.ledger.accept([ask("whole", 120, n=2)])
+    floor.turns(200)
+    floor.ledger.accept([ask("a", 120, n=2)])
+    floor.turns(30)
+    told = floor.ledger.progress("a")
+    assert told is not None
+    saved = sum(chunk.tokens for chunk in told.chunks)
+    shown = sum(chunk.tokens for chunk in floor.wire.chunks() if chunk.id == "a")
+    assert 0 < saved <= shown
+    assert shown - saved <= 2 * 5, "what the ledger has is a few steps old"
+    floor.wire.sent.clear()
+    lose(floor)
+    floor.turns(200)
+    begun = next(frame.begun["a"] for frame in floor.wire.sent if isinstance(frame, Tokens) and "a" in frame.begun)
+    assert (begun.attempt, begun.tokens) == (2, saved)
+    for choice in (0, 1):
+        first = "".join(chunk.text for chunk in told.chunks if chunk.choice == choice)
+        again = floor.ledger.progress("whole")
+        assert again is not None
+        whole = "".join(chunk.text for chunk in again.chunks if chunk.choice == choice)
+        assert first + text_of(floor, "a", choice) == whole
+
+
+def test_what_no_engine_can_go_on_with_is_made_anew_and_shown_once(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 60)])
+    floor.turns(20)
+    told = floor.ledger.progress("a")
+    assert told is not None
+    whole = "".join(chunk.text for chunk in told.chunks)
+
+    class Forgetful(SimEngine):
+        def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
+            if given:
+                raise CannotResume("Not here.")
+            super().add(request, choice)
+
+    floor.engine.__class__ = Forgetful
+    floor.wire.sent.clear()
+    lose(floor)
+    floor.turns(120)
+    chunks = floor.wire.chunks()
+    assert chunks[0].offset == sum(chunk.tokens for chunk in told.chunks)
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 60
+    assert whole
+    assert not text_of(floor, "a").startswith(whole)
+
+
+def test_made_anew_and_different_it_ends_with_one_error(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 60)])
+    floor.turns(20)
+
+    class Fickle(SimEngine):
+        def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
+            if given:
+                raise CannotResume("Not here.")
+            super().add(msgspec.structs.replace(request, prompt="Something else."), choice)
+
+    floor.engine.__class__ = Fickle
+    floor.wire.sent.clear()
+    lose(floor)
+    floor.turns(60)
+    (chunk,) = floor.wire.chunks()
+    assert chunk.failure is not None
+    assert chunk.failure.code == "resume_failed"
+
+
+def test_an_answer_that_only_lacked_its_report_is_reported(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 3)])
+    (claim,) = floor.ledger.claim("worker-0:1", 1, "m")
+    parts = [Chunk("a", 0, 0, 3, "All.", None, "length", Usage(prompt_tokens=2, completion_tokens=3))]
+    floor.ledger.checkpoint([Progress("a", claim.attempt, parts)])
+    floor.ledger.abandon("worker-0:1")
+    floor.turns(5)
+    entry = floor.ledger.fetch("a")
+    assert entry is not None
+    assert entry.result is not None
+    assert entry.result.usage.completion_tokens == 3
+
+
+def test_a_gateway_that_is_new_to_it_is_told_everything(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 100)])
+    floor.turns(20)
+    shown = text_of(floor, "a")
+    floor.wire.sent.clear()
+    floor.wire.coming = [Follow("a"), Follow("unknown")]
+    floor.turns(2)
+    first = next(frame for frame in floor.wire.sent if isinstance(frame, Tokens))
+    assert "".join(chunk.text for chunk in first.chunks) == shown
+    assert first.begun["a"].attempt == 1
+
+
+def test_a_deadline_that_passes_in_the_middle_ends_the_answer(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 900, deadline_unix_s=floor.clock.unix_s() + 0.5)])
+    floor.turns(400)
+    last = floor.wire.chunks()[-1]
+    assert last.failure is not None
+    assert last.failure.code == "deadline_passed"
+    assert text_of(floor, "a")
+    assert floor.engine.stats().running == 0
+
+
+# ---- cancelling ---------------------------------------------------------------------------------
+
+
+def embed(id: str) -> Request:
+    return Request(id=id, model="m", kind="embed", inputs=("one",))
+
+
+@pytest.mark.parametrize("turns", [2, 3, 4, 9])
+def test_a_cancelled_request_has_no_place_after_the_next_step(floor: Floor, turns: int) -> None:
+    """Just claimed, its prompt being read, in the middle: whatever it is at."""
+    long = ask("a", 500, n=2, prompt="word " * 400)
+    floor.ledger.accept([long])
+    floor.turns(turns)
+    steps = floor.loop.steplog.steps
+    floor.wire.coming = [Cancel("a")]
+    floor.turns(3)
+    assert floor.engine.stats().running == 0
+    assert floor.ledger.depth().running == 0
+    assert floor.loop.steplog.steps - steps <= 2
+
+
+def test_cancelled_elsewhere_it_stops_within_a_few_steps(floor: Floor) -> None:
+    floor.ledger.accept([ask("a", 500)])
+    floor.turns(10)
+    at_s = floor.clock.monotonic_s()
+    assert floor.ledger.cancel("a") == "running"
+    while floor.ledger.depth().running:
+        floor.turns(2)
+    assert floor.clock.monotonic_s() - at_s < 0.2
+
+
+def test_a_text_that_waits_to_be_embedded_can_be_cancelled(floor: Floor) -> None:
+    floor.ledger.accept([embed("first"), embed("second")])
+    floor.left_turns = 1
+    floor.turns(1)
+    floor.wire.coming = [Cancel("second")]
+    floor.turns(4)
+    ends = {chunk.id: chunk.finish for chunk in floor.wire.chunks()}
+    assert ends["first"] == "stop"
     assert floor.ledger.depth().running == 0
 
 

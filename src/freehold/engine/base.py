@@ -90,11 +90,15 @@ class Engine(Protocol):
         """Load the model, timing each phase with `timed`. Raises `ModelError`."""
         ...
 
-    def add(self, request: Request, choice: int = 0) -> None:
+    def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
         """Queue answer number `choice` of `request` for the next step.
 
         A seeded request uses `seed + choice`. Raises `InvalidRequest` (or its children) naming the
         parameter when the request can't be honoured; then nothing was added.
+
+        `given`: the chunks of this answer that were shown before its worker was lost, in order, none of them
+        the last. The answer goes on after them: offsets, usage, limits, penalties and stop strings count the
+        whole of it. Raises `CannotResume` where that can't be done.
         """
         ...
 

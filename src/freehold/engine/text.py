@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from freehold.core import Chunk, Failure, FinishReason, TokenLogprob, Usage
+from freehold.engine.given import Given, Place
+from freehold.errors import CannotResume
 
 
 class StopScan:
@@ -58,7 +60,7 @@ class Draft:
     """One answer being written. Slotted: one exists for each running stream, and `extend` runs once a token."""
 
     __slots__ = (
-        "_fed_chars", "_logprobs", "_min_tokens", "_scan", "_shown_chars",
+        "_again", "_fed_chars", "_late", "_logprobs", "_min_tokens", "_scan", "_shown_chars",
         "cached_tokens", "choice", "id", "prompt_tokens", "tokens",
     )  # fmt: skip
 
@@ -71,11 +73,29 @@ class Draft:
         self.cached_tokens = 0
         self.tokens = 0
         """Completion tokens so far."""
+        self._again = 0
+        """How many of them are yet to be made once more."""
+        self._late: tuple[str, tuple[TokenLogprob, ...]] | None = None
         self._min_tokens = min_tokens
         self._scan = StopScan(stops) if stops else None
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
         self._fed_chars = 0
         self._shown_chars = 0
+
+    def resume(self, given: Given, place: Place, again: int = 0) -> None:
+        """Stand where an answer stood when its worker was lost; `again` of its tokens will be made once more. Raises
+        `CannotResume` if what was held back then wouldn't be held back now."""
+        self.tokens = given.tokens
+        self._again = again
+        held = place.text[len(given.text) :]
+        self._fed_chars = len(held)
+        if held and (self._scan is None or self._scan.feed(held) or self._scan.found is not None):
+            raise CannotResume("The answer can't be gone on with.", "More of it was made than shown.")
+
+    @property
+    def position(self) -> int:
+        """The tokens that stand: less than `tokens` while some are made once more."""
+        return self.tokens - self._again
 
     def extend(
         self,
@@ -90,13 +110,17 @@ class Draft:
         `finish` and `stop` say that the engine ended the answer with them. The chunk's `finish` may be set
         without it: a stop string was found, and the engine should be told to end.
         """
+        if self._again or self._late:
+            tokens, text, logprobs = self._made_again(tokens, text, logprobs)
+            if not tokens and finish is None:
+                return Chunk(self.id, self.choice, self.tokens, 0, "")
         offset = self.tokens
         self.tokens = offset + tokens
         scan = self._scan
         if scan is None:
             shown, ready = text, tuple(logprobs) if logprobs is not None else None
         else:
-            shown = scan.feed(text) if self.tokens >= self._min_tokens else text
+            shown = scan.feed(text) if self.position >= self._min_tokens else text
             if scan.found is not None:
                 finish, stop = "stop", scan.found
             elif finish is not None:
@@ -107,12 +131,26 @@ class Draft:
 
     def end(self, finish: FinishReason, failure: Failure | None = None) -> Chunk:
         """The last chunk of an answer that ends without another token: aborted or failed."""
-        held = self._scan.end() if self._scan else ""
-        left = tuple(entry for _, entry in self._logprobs) or None
+        held = (self._scan.end() if self._scan else "") + (self._late[0] if self._late else "")
+        left = (*(entry for _, entry in self._logprobs), *(self._late[1] if self._late else ())) or None
         return Chunk(self.id, self.choice, self.tokens, 0, held, left, finish, self.usage(), failure)
 
     def usage(self) -> Usage:
         return Usage(prompt_tokens=self.prompt_tokens, cached_tokens=self.cached_tokens, completion_tokens=self.tokens)
+
+    def _made_again(
+        self, tokens: int, text: str, logprobs: Sequence[TokenLogprob] | None
+    ) -> tuple[int, str, Sequence[TokenLogprob] | None]:
+        """Tokens that were counted before count no more; what they bring is told with the next one that counts."""
+        repeated = min(self._again, tokens)
+        self._again -= repeated
+        tokens -= repeated
+        late_text, late_logprobs = self._late or ("", ())
+        text = late_text + text
+        if logprobs is not None:
+            logprobs = (*late_logprobs, *logprobs)
+        self._late = None if tokens else (text, tuple(logprobs or ()))
+        return tokens, text, logprobs
 
     def _release(self, text: str, shown: str, logprobs: Sequence[TokenLogprob]) -> tuple[TokenLogprob, ...]:
         """The log-probabilities of tokens whose text is shown by now; the others wait with their text."""

@@ -6,7 +6,7 @@ signature is its entry in the OpenAPI document (and which answers 405 to other m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -14,9 +14,11 @@ from fastapi import FastAPI, Request
 from starlette.responses import HTMLResponse, Response
 
 from freehold.core import Json
+from freehold.errors import InvalidRequest
 from freehold.gateway import info, wire_answers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
+from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
 from freehold.gateway.control import control_router
@@ -24,11 +26,13 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
+from freehold.gateway.marks import Seen, seen_by
 from freehold.gateway.pages import make_file, page_routes, respond
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.responses.routes import responses_router
+from freehold.gateway.resume import tell_again
 from freehold.gateway.routing import Caller, reply
-from freehold.gateway.stream import Handler
+from freehold.gateway.stream import Handler, Receive, Send
 from freehold.gateway.wire_chat import ChatRequest
 from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest
 from freehold.telemetry.metrics import CONTENT_TYPE
@@ -43,6 +47,21 @@ def plain_routes(desk: Desk, responses: Responses) -> dict[str, Handler]:
         "/v1/embeddings": embeddings_route(desk),
         "/generate": generate_route(desk),
     }
+
+
+def stream_route(desk: Desk, responses: Responses) -> Callable[[Call, str, Receive, Send], Awaitable[None]]:
+    """GET /v1/streams/{id}: a stream that was interrupted, from its beginning or after `Last-Event-ID`."""
+
+    async def tell_stream(call: Call, id: str, receive: Receive, send: Send) -> None:
+        seen = Seen(id, []) if call.last_event_id is None else seen_by(call.last_event_id)
+        if seen.id != id:
+            raise InvalidRequest("Last-Event-ID belongs to another stream.", param="Last-Event-ID")
+        if id.startswith("resp_"):
+            await responses.resume(call, seen, receive, send)
+        else:
+            await tell_again(desk, call, id, seen, receive, send)
+
+    return tell_stream
 
 
 def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
@@ -81,6 +100,14 @@ def _declare_token_routes(app: FastAPI) -> None:
             path, endpoint, methods=["POST"], response_model=model, responses=responses, operation_id=endpoint.__name__
         )
 
+    async def stream(id: str) -> None:
+        """A stream that was interrupted: from its beginning, or after the event that `Last-Event-ID` names."""
+
+    told: dict[int | str, dict[str, Any]] = {200: {"description": "The stream.", "content": {"text/event-stream": {}}}}
+    app.add_api_route(
+        "/v1/streams/{id}", stream, methods=["GET"], responses=errors(*READING, 404, 409, 502) | told,
+        response_class=Response, operation_id="get_stream",
+    )  # fmt: skip
     add("/v1/chat/completions", chat_completions, wire_answers.ChatCompletion, "chat.completion.chunk")
     add("/v1/completions", completions, wire_answers.Completion, "text_completion")
     add("/v1/embeddings", embeddings, wire_answers.Embeddings, None)

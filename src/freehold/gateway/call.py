@@ -28,8 +28,8 @@ class Call:
     """Made by the door for every HTTP request, found in `scope["state"]["call"]`. Routes fill in what they learn."""
 
     __slots__ = (
-        "id", "kind", "model", "queue_ms", "received_unix_s", "route", "started_s", "status", "tenant", "ttft_ms",
-        "worker",
+        "fingerprint", "id", "idempotency_key", "kind", "last_event_id", "model", "queue_ms", "received_unix_s",
+        "resumable_s", "route", "started_s", "status", "tenant", "ttft_ms", "worker",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -37,6 +37,11 @@ class Call:
         self.started_s = time.perf_counter()
         self.received_unix_s = time.time()
         self.tenant = "local"
+        self.idempotency_key: str | None = None
+        self.fingerprint = ""
+        """Of route and body; only with an idempotency key."""
+        self.last_event_id: str | None = None
+        self.resumable_s = 0.0
         self.route = "other"
         self.model = ""
         self.worker = ""

@@ -14,7 +14,8 @@ from freehold.gateway.admission import naming
 from freehold.gateway.call import Call
 from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import CANCELLED, Desk
-from freehold.gateway.events import ChatEvents, Head, finish_reason
+from freehold.gateway.events import finish_reason
+from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.tools.plan import Plan
 from freehold.gateway.tools.split import split
@@ -27,21 +28,26 @@ def chat_route(desk: Desk) -> Handler:
     """The plain ASGI handler of the route."""
 
     async def chat_completions(call: Call, body: bytes, receive: Receive, send: Send) -> None:
+        if call.last_event_id is not None:
+            await resume(desk, call, receive, send)
+            return
         wanted = parse(ChatRequest, body)
         card = await desk.card(wanted.model)
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
-        inbox = await desk.submit(request)
+        usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+        told = Told(route="chat", model=card.name, fingerprint=fingerprint(card), include_usage=usage, plan=plan)
+        request = with_meta(request, call, told if wanted.stream else None)
+        inbox = await desk.submit(request, resumable_s=call.resumable_s)
+        id = inbox.request.id
         with naming(chat_names(plan)):
-            async with Follower(desk, inbox, receive):
+            async with Follower(desk, inbox, receive) as reader:
                 if wanted.stream:
-                    usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-                    head = Head(request.id, int(time.time()), card.name, fingerprint(card), usage)
-                    await send_stream(call, inbox, ChatEvents(head, plan), send)
+                    await send_stream(call, reader, told.telling(id, inbox.requests), send)
                     return
-                collected = await collect(inbox)
+                collected = await collect(reader)
                 note_first(call, inbox)
-                await send_json(send, msgspec.json.encode(completion(request.id, wanted, card, plan, collected, call)))
+                await send_json(send, msgspec.json.encode(completion(id, wanted, card, plan, collected, call)))
 
     return chat_completions
 

@@ -6,7 +6,7 @@ import msgspec
 
 from freehold.core import Chunk, FinishReason, TokenLogprob, Usage
 from freehold.errors import from_failure
-from freehold.gateway.inbox import RESTART, Inbox
+from freehold.gateway.inbox import Reader
 from freehold.gateway.usage import Counter
 
 
@@ -46,17 +46,14 @@ class _Parts:
             self.finish, self.stop = chunk.finish, chunk.stop
 
 
-async def collect(inbox: Inbox) -> Collected:
-    """All answers of `inbox`. Raises the error that ended it, or `ClientGone`."""
+async def collect(reader: Reader) -> Collected:
+    """All answers of an inbox. Raises the error that ended it, or `ClientGone`."""
     parts: dict[tuple[str, int], _Parts] = {}
     counter = Counter()
     embeddings: tuple[tuple[float, ...], ...] | None = None
     while True:
-        for chunk in await inbox.take(shown=False):
+        for chunk in await reader.take():
             counter.add(chunk)
-            if chunk.choice == RESTART:
-                parts = {key: part for key, part in parts.items() if key[0] != chunk.id}
-                continue
             if chunk.failure is not None:
                 raise from_failure(chunk.failure)
             embeddings = chunk.embeddings if chunk.embeddings is not None else embeddings
@@ -65,11 +62,11 @@ async def collect(inbox: Inbox) -> Collected:
             if part is None:
                 part = parts[key] = _Parts()
             part.add(chunk)
-        if inbox.ended and not inbox.pending:
+        if reader.done:
             break
     answers = [
         [_whole(parts.get((request.id, choice)) or _Parts()) for choice in range(request.n)]
-        for request in inbox.requests
+        for request in reader.inbox.requests
     ]
     return Collected(answers, counter.total(), embeddings)
 

@@ -12,7 +12,8 @@ from freehold.gateway.call import Call
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
 from freehold.gateway.desk import Desk
-from freehold.gateway.events import Head, TextEvents, finish_reason
+from freehold.gateway.events import finish_reason
+from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
 from freehold.gateway.usage import note_first, text_logprobs, usage_object
 from freehold.gateway.wire_errors import parse
@@ -23,21 +24,29 @@ def completions_route(desk: Desk) -> Handler:
     """The plain ASGI handler of the route."""
 
     async def completions(call: Call, body: bytes, receive: Receive, send: Send) -> None:
+        if call.last_event_id is not None:
+            await resume(desk, call, receive, send)
+            return
         wanted = parse(CompletionRequest, body)
         card = await desk.card(wanted.model)
         call.model = card.name
         requests = completion_requests(wanted, card, call, desk.server)
-        inbox = await desk.submit(*requests)
-        id = requests[0].id.removesuffix("-0")
+        usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
+        told = Told(
+            route="completions", model=card.name, fingerprint=fingerprint(card), include_usage=usage,
+            prompts=len(requests), top_logprobs=wanted.logprobs or 0,
+        )  # fmt: skip
+        kept = told if wanted.stream else None
+        numbers = range(len(requests)) if len(requests) > 1 else [None]
+        requests = [with_meta(one, call, kept, i) for one, i in zip(requests, numbers, strict=True)]
+        inbox = await desk.submit(*requests, resumable_s=call.resumable_s)
+        id = inbox.request.id.removesuffix("-0")
         with naming(TEXT_NAMES):
-            async with Follower(desk, inbox, receive):
+            async with Follower(desk, inbox, receive) as reader:
                 if wanted.stream:
-                    usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
-                    head = Head(id, int(time.time()), card.name, fingerprint(card), usage)
-                    events = TextEvents(head, [request.id for request in requests], requests[0].n, wanted.logprobs or 0)
-                    await send_stream(call, inbox, events, send)
+                    await send_stream(call, reader, told.telling(id, inbox.requests), send)
                     return
-                collected = await collect(inbox)
+                collected = await collect(reader)
                 note_first(call, inbox)
                 await send_json(send, msgspec.json.encode(_completion(id, card, collected, wanted.logprobs, call)))
 

@@ -7,20 +7,23 @@ works on it. Runs in the event loop only.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from freehold.config import ServerConfig
-from freehold.core import Chunk, Failure, ModelCard, Request
-from freehold.errors import Conflict, InvalidRequest, Overloaded, Unavailable
+from freehold.core import MADE_SEEDS, Chunk, Failure, ModelCard, Request, Result
+from freehold.errors import Conflict, InvalidRequest, NotFound, Overloaded, ResumeFailed, Unavailable
 from freehold.gateway.fleet import Fleet, Line
-from freehold.gateway.inbox import Inbox, failed_chunk
+from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.retold import retold
 from freehold.gateway.supervisor import Supervisor
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
-from freehold.pipe import Cancel, Tokens, Wake
+from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.telemetry.metrics import Metrics
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
@@ -45,8 +48,8 @@ class Desk:
         self._idle = asyncio.Event()
         self._wake_due = False
         self.inboxes: dict[str, Inbox] = {}
+        """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
-        self.lately_ended: dict[str, deque[str]] = {}
 
     # ---- for the routes ----
 
@@ -63,7 +66,7 @@ class Desk:
     @property
     def open(self) -> int:
         """Requests that somebody waits for."""
-        return sum(not inbox.silent for inbox in self.inboxes.values()) + len(self._followers)
+        return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self._followers)
 
     async def card(self, model: str | None) -> ModelCard:
         """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
@@ -90,30 +93,67 @@ class Desk:
                 "Try again in a moment.",
             )
 
-    async def submit(
-        self, *requests: Request, silent: bool = False, tap: Callable[[Chunk], None] | None = None
-    ) -> Inbox:
-        """Accept requests durably and follow them. When this returns they will be answered; workers have been woken
-        already, and what they gave since waits in the inbox.
+    async def submit(self, *requests: Request, lasting: bool = False, resumable_s: float = 0.0) -> Inbox:
+        """Accept requests durably. When this returns they will be answered; workers have been woken already, and what
+        they gave since waits in the inbox. Where an idempotency key is known, the inbox is that of the requests which
+        were accepted with it: its ids are others. Raises `Conflict` if they came with another body.
 
-        `silent`: nobody will read the inbox; the result is fetched from the ledger later (`keep` must be set). `tap` is
-        told every chunk as it comes, from the first.
+        `lasting`: they go on without a reader (`keep` must be set).
         """
         self.check_room(len(requests))
-        inbox = Inbox(requests, silent=silent, tap=tap)
+        requests = tuple(_seeded(request) for request in requests)
+        inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)
         try:
-            if len(requests) == 1:
-                await self.ledger.accept(requests[0])
-            else:
-                await asyncio.gather(*(self.ledger.accept(request) for request in requests))
+            ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
             self.forget(*(request.id for request in requests))
             self.cancel_later(request.id for request in requests)
             raise
+        if ids == [request.id for request in requests]:
+            return inbox
+        self.forget(*(request.id for request in requests))
+        return await self.follow(ids, requests[0].tenant, resumable_s)
+
+    async def follow(self, ids: Sequence[str], tenant: str, resumable_s: float = 0.0) -> Inbox:
+        """The inbox of requests that were accepted before, by this gateway or another: everything that was made of
+        them, and what is still to come. Raises `NotFound`."""
+        inbox = self.inboxes.get(ids[0]) or await self._attached(ids, resumable_s)
+        if inbox.request.tenant != tenant:
+            raise _unknown(ids[0])
         return inbox
+
+    async def _attached(self, ids: Sequence[str], resumable_s: float) -> Inbox:
+        entries = [await self.ledger.fetch(id) for id in ids]
+        requests = [entry.request for entry in entries if entry is not None]
+        if len(requests) != len(ids):
+            raise _unknown(ids[0])
+        if (inbox := self.inboxes.get(ids[0])) is not None:  # somebody else came first
+            return inbox
+        inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
+        self.inboxes |= dict.fromkeys(ids, inbox)
+        for id in ids:
+            await self.catch_up(id, inbox)
+        return inbox
+
+    async def catch_up(self, id: str, inbox: Inbox) -> None:
+        """Read in the ledger how far a request is: what is missing here, and its end if it has ended unheard."""
+        told = await self.ledger.progress(id, inbox.have(id))
+        if not inbox.is_open(id):
+            return
+        if told is None:
+            self.fail(id, NotFound(f"The request {id[:100]!r} is gone.", "It was deleted.").failure())
+            return
+        if told.attempt >= inbox.attempts.get(id, 0):
+            for chunk in told.chunks:
+                self._push(inbox, chunk)
+        if told.state == "running" and id not in inbox.workers:
+            self.tell(None, Follow(id))
+        elif told.state == "done" and inbox.is_open(id):
+            for chunk in retold(id, inbox, told.result or Result()):
+                self._push(inbox, chunk)
 
     async def cancel(self, id: str) -> State | None:
         """End a request, queued or running. The state it was in, or None if the ledger doesn't know it."""
@@ -125,17 +165,39 @@ class Desk:
             self.tell(inbox.workers.get(id) if inbox is not None else None, Cancel(id))
         return state
 
-    def leave(self, inbox: Inbox) -> None:
-        """The reader goes away. What has not ended is cancelled: nobody would see it."""
-        if inbox.gone:
+    def leave(self, reader: Reader, *, delivered: bool = False) -> None:
+        """A reader goes away; `delivered`: with everything. What nobody reads any more is cancelled, unless it goes on
+        without a reader, or its reader said that it may come back."""
+        if reader not in reader.inbox.readers:
+            return
+        inbox = reader.inbox
+        reader.leave()
+        reader.hang_up()
+        if delivered and inbox.ended:
+            self._delivered(inbox)
+        elif not reader.cancels or inbox.readers or inbox.lasting:
+            return
+        elif inbox.resumable_s:
+            asyncio.get_running_loop().call_later(inbox.resumable_s, self._give_up_on, inbox)
+        else:
+            self._give_up_on(inbox)
+
+    def _give_up_on(self, inbox: Inbox) -> None:
+        """Nobody reads it, and nobody will."""
+        if inbox.readers:
             return
         unfinished = inbox.open_ids
-        inbox.hang_up()
-        if unfinished:
-            self.forget(*unfinished)
-            for id in unfinished:
-                self.tell(inbox.workers.get(id), Cancel(id))
-            self.cancel_later(unfinished)
+        for id in unfinished:
+            self.tell(inbox.workers.get(id), Cancel(id))
+        self.forget(*unfinished)
+        self.cancel_later(unfinished)
+        self._delivered(inbox)
+
+    def _delivered(self, inbox: Inbox) -> None:
+        """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""
+        for request in inbox.requests:
+            if not request.keep and request.idempotency_key is None:
+                self.ledger.delivered(request.id)
 
     @contextmanager
     def following(self, wake: Callable[[], None]) -> Iterator[None]:
@@ -162,13 +224,19 @@ class Desk:
     def tokens(self, line: Line, frame: Tokens) -> None:
         """Hand the chunks of one step to their readers."""
         inboxes = self.inboxes
-        for id, queued_ms in frame.queued_ms.items():
+        for id, begun in frame.begun.items():
             inbox = inboxes.get(id)
-            if inbox is not None:
-                inbox.queued_ms = max(inbox.queued_ms or 0.0, queued_ms)
-                self._begun(inbox, id, line)
+            if inbox is not None and inbox.begun(id, line, begun.attempt):
+                inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
+                self.waiting_ids.discard(id)
         for chunk in frame.chunks:
-            self.deliver(chunk, line)
+            inbox = inboxes.get(chunk.id)
+            if inbox is None:
+                continue
+            if inbox.workers.get(chunk.id) is line:
+                self._push(inbox, chunk, line)
+            elif chunk.failure is not None and chunk.id in self.waiting_ids:  # its deadline passed in the queue
+                self._push(inbox, chunk)
 
     async def drained(self) -> None:
         """Refuse new requests from now on; returns when nobody waits for an answer any more."""
@@ -178,28 +246,27 @@ class Desk:
 
     # ---- for `losses` ----
 
-    def deliver(self, chunk: Chunk, line: Line) -> None:
-        inbox = self.inboxes.get(chunk.id)
-        if inbox is None:
+    def _push(self, inbox: Inbox, chunk: Chunk, line: Line | None = None) -> None:
+        try:
+            last = inbox.push(chunk)
+        except Gap:
+            if line is not None:
+                line.send(Follow(chunk.id))
             return
-        if chunk.id not in inbox.workers:
-            self._begun(inbox, chunk.id, line)
+        except ResumeFailed as error:
+            self.tell(line, Cancel(chunk.id))
+            self.cancel_later([chunk.id])
+            self.fail(chunk.id, error.failure())
+            return
         if inbox.first_s is None and chunk.tokens:
             inbox.first_s = time.perf_counter()
-        last = inbox.push(chunk)
         if chunk.usage is not None:
             usage = chunk.usage
             self.metrics.used(inbox.request.model, usage.prompt_tokens if last else 0, usage.completion_tokens)
         if last:
             self.forget(chunk.id)
-            self.ledger.delivered(chunk.id)
-            self.lately_ended.setdefault(line.owner, deque(maxlen=256)).append(chunk.id)
-            if chunk.failure is not None and inbox.request.n > 1:
+            if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
-
-    def _begun(self, inbox: Inbox, id: str, line: Line) -> None:
-        inbox.workers[id] = line
-        self.waiting_ids.discard(id)
 
     def fail(self, id: str, failure: Failure) -> None:
         inbox = self.inboxes.get(id)
@@ -224,7 +291,7 @@ class Desk:
 
         self.spawn(cancel(list(ids)))
 
-    def tell(self, line: Line | None, frame: Cancel) -> None:
+    def tell(self, line: Line | None, frame: Cancel | Follow) -> None:
         """Send to the worker that has it, or to all while nobody knows which."""
         for each in [line] if line is not None else list(self.fleet.lines.values()):
             each.send(frame)
@@ -242,3 +309,15 @@ class Desk:
 
 
 CANCELLED = Conflict("The request was cancelled.").failure()
+
+
+def _unknown(id: str) -> NotFound:
+    return NotFound(f"There is no request {id[:100]!r}.", "It never was, or its time is over.")
+
+
+def _seeded(request: Request) -> Request:
+    """A request without a seed gets one, so that it makes the same tokens if it has to be made again."""
+    if request.kind == "embed" or request.sampling.seed is not None:
+        return request
+    sampling = msgspec.structs.replace(request.sampling, seed=MADE_SEEDS + secrets.randbelow(MADE_SEEDS // 2))
+    return msgspec.structs.replace(request, sampling=sampling)

@@ -15,12 +15,14 @@ from freehold.gateway.body import header, read_body
 from freehold.gateway.call import Call, HeaderList, request_id
 from freehold.gateway.errors import HttpError, error_body, error_headers
 from freehold.gateway.inbox import ClientGone
+from freehold.gateway.resume import note_resuming
 from freehold.gateway.stream import Handler, Message, Receive, Scope, Send
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/favicon.ico"})
+_STREAMS = "/v1/streams/"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -28,10 +30,18 @@ class Door:
     """The ASGI application that uvicorn serves."""
 
     def __init__(
-        self, app: Application, plain: Mapping[str, Handler], guard: Guard, server: ServerConfig, metrics: Metrics
+        self,
+        app: Application,
+        plain: Mapping[str, Handler],
+        tell_stream: Callable[[Call, str, Receive, Send], Awaitable[None]],
+        guard: Guard,
+        server: ServerConfig,
+        metrics: Metrics,
     ) -> None:
+        """`plain`: POST routes by path. `tell_stream` answers GET /v1/streams/{id}."""
         self._app = app
         self._plain = plain
+        self._tell_stream = tell_stream
         self._guard = guard
         self._server = server
         self._metrics = metrics
@@ -69,6 +79,11 @@ class Door:
             self._check_local(scope["method"], headers)
         if path not in _OPEN_PATHS and not path.startswith("/page/"):
             call.tenant = self._guard.tenant(header(headers, b"authorization"))
+        if scope["method"] == "GET" and path.startswith(_STREAMS):
+            call.route = _STREAMS + "{id}"
+            note_resuming(call, headers, b"")
+            await self._tell_stream(call, path.removeprefix(_STREAMS), receive, out)
+            return
         if scope["method"] in _BODILESS:
             await self._app(scope, receive, out)
             return
@@ -76,6 +91,7 @@ class Door:
         handler = self._plain.get(path) if scope["method"] == "POST" else None
         if handler is not None:
             call.route = path
+            note_resuming(call, headers, body)
             await handler(call, body, receive, out)
             return
         await self._app(scope, _replay(body, receive), out)

@@ -13,6 +13,7 @@ from freehold.errors import EngineFailed
 from freehold.gateway.call import Call
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
+from freehold.gateway.resume import with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
 from freehold.gateway.usage import note_first
 from freehold.gateway.wire_errors import parse
@@ -26,9 +27,10 @@ def embeddings_route(desk: Desk) -> Handler:
         wanted = parse(EmbeddingRequest, body)
         card = await desk.card(wanted.model)
         call.model = card.name
-        inbox = await desk.submit(embedding_request(wanted, card, call, desk.server))
-        async with Follower(desk, inbox, receive):
-            collected = await collect(inbox)
+        request = with_meta(embedding_request(wanted, card, call, desk.server), call, None)
+        inbox = await desk.submit(request, resumable_s=call.resumable_s)
+        async with Follower(desk, inbox, receive) as reader:
+            collected = await collect(reader)
         note_first(call, inbox)
         if collected.embeddings is None:
             raise EngineFailed("The engine gave no embeddings.", next="Look at the worker's log.")

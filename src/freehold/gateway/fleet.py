@@ -121,6 +121,10 @@ class Fleet:
         lives = {owner(row.name, row.pid) for row in self._supervised.values() if row.state not in ("dead", "stopped")}
         return lives | {line.owner for line in self.lines.values()}
 
+    def supervised_names(self) -> set[str]:
+        """Names of the workers that this machine's supervisor looks after."""
+        return set(self._supervised or {})
+
     def hopeless(self, grace_s: float) -> bool:
         """Nobody is connected or on the way, and has not been for `grace_s`."""
         return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s

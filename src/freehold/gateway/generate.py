@@ -11,6 +11,7 @@ from freehold.gateway.chat import check_not_cancelled
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.errors import error_object
+from freehold.gateway.resume import with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
 from freehold.gateway.usage import note_first, usage_object
 from freehold.gateway.wire_errors import parse
@@ -25,19 +26,20 @@ def generate_route(desk: Desk) -> Handler:
         wanted = parse(GenerateRequest, body)
         card = await desk.card(wanted.model)
         call.model = card.name
-        request = generate_request(wanted, card, call, desk.server)
+        request = with_meta(generate_request(wanted, card, call, desk.server), call, None)
         later = wanted.mode == "async"
-        inbox = await desk.submit(request, silent=later)
+        inbox = await desk.submit(request, lasting=later, resumable_s=call.resumable_s)
+        id = inbox.request.id
         if later:
-            await send_json(send, msgspec.json.encode({"id": request.id, "status": "queued", "model": card.name}), 202)
+            await send_json(send, msgspec.json.encode({"id": id, "status": "queued", "model": card.name}), 202)
             return
-        async with Follower(desk, inbox, receive):
-            collected = await collect(inbox)
+        async with Follower(desk, inbox, receive) as reader:
+            collected = await collect(reader)
         check_not_cancelled(collected)
         note_first(call, inbox)
         whole = collected.answers[0][0]
         usage = usage_object(collected.usage)
-        answer: Json = {"id": request.id, "status": "completed", "model": card.name, "text": whole.text, "usage": usage}
+        answer: Json = {"id": id, "status": "completed", "model": card.name, "text": whole.text, "usage": usage}
         answer |= {"finish_reason": whole.finish, "timings": call.timings(collected.usage.completion_tokens)}
         await send_json(send, msgspec.json.encode(answer))
 

@@ -1,20 +1,23 @@
-"""Where the chunks of one HTTP request wait for the one reader that will send them on.
+"""Where the chunks of one HTTP request are, for everyone who reads them.
 
-The pipe pushes, the reader takes everything that waits at once. Memory is bounded by the requests' own max_tokens.
-A worker may die: as long as nothing of an answer was shown, its chunks are dropped and the request starts again.
+The pipe pushes; each reader takes what it has not had yet. All chunks stay until the end, within the requests' own
+max_tokens, so that a reader may come back, and another worker goes on after what was shown here. Who it is that answers
+may change: chunks that were told before are left out, and must read as they did.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from freehold.core import Chunk, Failure, Request
+from freehold.echo import Echo
+from freehold.errors import ResumeFailed
 from freehold.gateway.fleet import Line
 
-RESTART = -1
-"""`choice` of the chunk that tells a collecting reader: forget what you have of this request id."""
+Key = tuple[str, int]
+"""Request id and choice."""
 
 
 class ClientGone(Exception):
@@ -22,33 +25,33 @@ class ClientGone(Exception):
 
 
 class Inbox:
-    """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`. One reader."""
+    """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_chunks", "_left", "_waiter", "accepted_s", "first_s", "gone", "queued_ms", "requests", "shown", "silent",
-        "tap", "tokens", "workers",
+        "_echoes", "_ended", "_have", "_left", "accepted_s", "attempts", "chunks", "first_s", "heard_s", "lasting",
+        "queued_ms", "readers", "requests", "resumable_s", "tokens", "workers",
     )  # fmt: skip
 
-    def __init__(
-        self, requests: Sequence[Request], *, silent: bool = False, tap: Callable[[Chunk], None] | None = None
-    ) -> None:
+    def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
         self.requests = tuple(requests)
-        self.silent = silent
-        """Nobody reads: chunks are counted and dropped (asynchronous requests)."""
-        self.tap = tap
-        """Told every chunk as it comes, `RESTART` too. Whoever shows them to a client sets `shown`."""
-        self.gone = False
-        self.shown = False
-        """Something of it may have reached the client."""
+        self.lasting = lasting
+        """It goes on without a reader: its result is kept."""
+        self.resumable_s = resumable_s
+        """For so long it goes on without a reader, who may come back."""
+        self.readers: list[Reader] = []
+        self.chunks: list[Chunk] = []
         self.workers: dict[str, Line] = {}
         """Request id -> the worker that answers it, once known."""
+        self.attempts: dict[str, int] = {}
+        """Request id -> the highest fencing number heard of."""
         self.queued_ms: float | None = None
         self.tokens = 0
-        self.accepted_s = time.perf_counter()
+        self.accepted_s = self.heard_s = time.perf_counter()
         self.first_s: float | None = None
-        self._left = {request.id: _answers(request) for request in requests}
-        self._chunks: list[Chunk] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._left = {request.id: answers(request) for request in requests}
+        self._have: dict[Key, int] = {}
+        self._ended: set[Key] = set()
+        self._echoes: dict[Key, Echo] = {}
 
     @property
     def request(self) -> Request:
@@ -56,76 +59,146 @@ class Inbox:
 
     @property
     def ended(self) -> bool:
-        """Every answer has ended (its chunks may still wait here)."""
+        """Every answer has ended (its chunks may still wait for readers)."""
         return not self._left
-
-    @property
-    def pending(self) -> bool:
-        """Chunks wait to be taken."""
-        return bool(self._chunks)
 
     @property
     def open_ids(self) -> list[str]:
         """Ids of the requests that have not ended."""
         return list(self._left)
 
+    def is_open(self, id: str) -> bool:
+        return id in self._left
+
+    def have(self, id: str) -> list[int]:
+        """Tokens had of each answer of a request."""
+        n = next(answers(request) for request in self.requests if request.id == id)
+        return [self._have.get((id, choice), 0) for choice in range(n)]
+
+    def text(self, id: str, choice: int) -> str:
+        return "".join(chunk.text for chunk in self.chunks if chunk.choice == choice and chunk.id == id)
+
+    def open_choices(self, id: str) -> list[int]:
+        return [choice for choice in range(len(self.have(id))) if (id, choice) not in self._ended]
+
+    def begun(self, id: str, line: Line, attempt: int) -> bool:
+        """A worker has taken it up. False if a later attempt is known: what this one says counts no more."""
+        if attempt < self.attempts.get(id, 0):
+            return False
+        self.attempts[id] = attempt
+        self.workers[id] = line
+        for key in [key for key in self._echoes if key[0] == id]:
+            del self._echoes[key]
+        return True
+
     def push(self, chunk: Chunk) -> bool:
-        """Called by the desk for every chunk, in order. True if it was the last one of its request."""
+        """Called by the desk for every chunk. True if it was the last one of its request. Raises `Gap` if something
+        is missing before it, `ResumeFailed` if it tells what was told before in other words."""
+        key = (chunk.id, chunk.choice)
+        self.heard_s = time.perf_counter()
+        if chunk.failure is None:
+            fitted = self._fitted(key, chunk)
+            if fitted is None:
+                return False
+            chunk = fitted
+            self._have[key] = chunk.offset + chunk.tokens
         last = False
         self.tokens += chunk.tokens
         if chunk.finish is not None or chunk.failure is not None:
+            self._ended.add(key)
             left = self._left.get(chunk.id, 0) - 1
             last = left <= 0 or chunk.failure is not None
             if last:
                 self._left.pop(chunk.id, None)
             else:
                 self._left[chunk.id] = left
-        if self.tap is not None:
-            self.tap(chunk)
-        if not self.silent:
-            self._chunks.append(chunk)
-            self._wake()
+        self.chunks.append(chunk)
+        for reader in self.readers:
+            reader.wake()
         return last
 
-    def drop(self, id: str) -> None:
-        """The worker of `id` is gone: what waits of it must not be shown before it is clear how it goes on."""
-        self._chunks = [chunk for chunk in self._chunks if chunk.id != id]
+    def _fitted(self, key: Key, chunk: Chunk) -> Chunk | None:
+        """What of `chunk` follows what was told; None if nothing."""
+        have = self._have.get(key, 0)
+        if key in self._ended or chunk.id not in self._left:
+            return None
+        echo = self._echoes.get(key) if self._echoes else None
+        if echo is None:
+            if chunk.offset == have:
+                return chunk
+            if chunk.offset > have:
+                raise Gap(chunk.id)
+            shown = [old for old in self.chunks if (old.id, old.choice) == key and old.offset >= chunk.offset]
+            if shown[0].offset != chunk.offset:
+                raise ResumeFailed("The interrupted answer can't be continued.", "It was cut within a piece of it.")
+            echo = self._echoes[key] = Echo(shown)
+        heard = echo.hear(chunk)
+        if echo.over:
+            del self._echoes[key]
+        return heard
 
-    def restart(self, id: str) -> None:
-        """The worker of `id` died before anything was shown: another one begins anew."""
-        self._left[id] = next(_answers(request) for request in self.requests if request.id == id)
-        self.workers.pop(id, None)
-        self.first_s = None
-        if self.tap is not None:
-            self.tap(Chunk(id, RESTART, 0, 0, ""))
-        if not self.silent:
-            self.drop(id)
-            self._chunks.append(Chunk(id, RESTART, 0, 0, ""))
-            self._wake()
+    def tail(self, id: str) -> list[Chunk]:
+        """Everything that was told of a request here."""
+        return [chunk for chunk in self.chunks if chunk.id == id and chunk.failure is None]
 
-    def hang_up(self) -> None:
-        """The client is gone: `take` raises from now on."""
-        self.gone = True
-        self._wake()
 
-    async def take(self, *, shown: bool = True) -> list[Chunk]:
-        """All chunks that wait; waits for at least one. Raises `ClientGone`.
+class Gap(Exception):
+    """Chunks of this request are missing."""
 
-        With `shown` (a stream) the caller is about to send them, so nothing can begin anew any more. A caller that
-        only collects passes False and obeys `RESTART` chunks.
-        """
-        while not self._chunks and not self.gone:
+    def __init__(self, id: str) -> None:
+        super().__init__(id)
+        self.id = id
+
+
+class Reader:
+    """One who reads an inbox, from its beginning."""
+
+    __slots__ = ("_at", "_waiter", "cancels", "gone", "inbox")
+
+    def __init__(self, inbox: Inbox, *, cancels: bool = False) -> None:
+        """`cancels`: when the last such reader leaves, nobody wants the answer any more."""
+        self.inbox = inbox
+        self.cancels = cancels
+        self.gone = False
+        self._at = 0
+        self._waiter: asyncio.Future[None] | None = None
+        inbox.readers.append(self)
+
+    @property
+    def pending(self) -> bool:
+        """Chunks wait to be taken."""
+        return self._at < len(self.inbox.chunks)
+
+    @property
+    def done(self) -> bool:
+        """There is nothing more to come."""
+        return self.inbox.ended and not self.pending
+
+    async def take(self) -> list[Chunk]:
+        """All chunks that wait; waits for at least one. Raises `ClientGone`."""
+        await self.first()
+        chunks = self.inbox.chunks[self._at :] if self._at else list(self.inbox.chunks)
+        self._at = len(self.inbox.chunks)
+        return chunks
+
+    async def first(self) -> None:
+        """Wait until there is something to take. Raises `ClientGone`."""
+        while not self.pending and not self.gone:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         if self.gone:
             raise ClientGone
-        chunks, self._chunks = self._chunks, []
-        if shown and not self.shown:
-            self.shown = True
-            chunks = [chunk for chunk in chunks if chunk.choice != RESTART] or await self.take()
-        return chunks
 
-    def _wake(self) -> None:
+    def hang_up(self) -> None:
+        """The client is gone: `take` raises from now on."""
+        self.gone = True
+        self.wake()
+
+    def leave(self) -> None:
+        if self in self.inbox.readers:
+            self.inbox.readers.remove(self)
+
+    def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -135,5 +208,5 @@ def failed_chunk(id: str, failure: Failure) -> Chunk:
     return Chunk(id, 0, 0, 0, "", finish="error", failure=failure)
 
 
-def _answers(request: Request) -> int:
+def answers(request: Request) -> int:
     return 1 if request.kind == "embed" else request.n

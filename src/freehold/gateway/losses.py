@@ -1,92 +1,79 @@
-"""What becomes of requests whose worker is gone, whose deadline passed, or whom nobody is left to answer."""
+"""What becomes of requests whose worker is gone, whose deadline passed, or whom nobody is left to answer.
+
+A worker's loss is no loss of its answers: what was shown of them here goes into the ledger, another worker goes on
+after it, and the readers notice a pause.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from freehold import log
-from freehold.core import Answer, Chunk, Failure, Result
-from freehold.errors import DeadlinePassed, FreeholdError, Unavailable, WorkerDied
+from freehold.core import Failure
+from freehold.errors import DeadlinePassed, FreeholdError, Unavailable
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
-from freehold.gateway.inbox import RESTART
-from freehold.ledger.protocol import Ended
+from freehold.ledger.protocol import LetGo, Progress
 from freehold.pipe import Cancel
 
 HOPELESS_S = 15.0
 """Waiting requests fail when nobody has been there to answer for this long."""
 SWEEP_EVERY_S = 300.0
+QUIET_S = 1.5
+"""Of a request that a worker has begun: from here on the ledger is asked how far it is."""
+MOST_ASKED = 64
+"""Of quiet requests, in one round."""
 
 
 async def worker_gone(desk: Desk, line: Line) -> None:
-    """A worker's pipe ended: its unseen requests begin anew elsewhere, the shown ones fail."""
-    shown = list(desk.lately_ended.pop(line.owner, ()))
-    for id, inbox in desk.inboxes.items():
+    """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
+    mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
+    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine]
+    let_go = await desk.ledger.abandon(line.owner, seen)
+    for id, inbox in mine:
         if inbox.workers.get(id) is line:
-            if inbox.shown:
-                shown.append(id)
-            else:
-                inbox.drop(id)
-    failure = WorkerDied(
-        "The worker died while answering.",
-        f"The connection to {line.worker!r} was lost.",
-        "Send the request again.",
-    ).failure()
-    requeued = await _abandon(desk, line.owner, shown, failure)
-    await _settle(desk, line, set(requeued))
+            del inbox.workers[id]
+    await _apply(desk, line.owner, let_go)
+    for id, inbox in mine:
+        if id not in let_go.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
+            await desk.catch_up(id, inbox)
 
 
-async def _abandon(desk: Desk, owner: str, shown: Collection[str], failure: Failure) -> list[str]:
-    """What a dead worker held is begun anew or ends. Returns the ids of the former."""
-    failed = [id for id in shown if await _end(desk, id, owner, failure)]
-    requeued, poisoned, _ = await desk.ledger.abandon(owner)
-    failed += poisoned
-    for id in requeued:
-        if id in desk.inboxes:
-            desk.inboxes[id].restart(id)
+async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
+    """An owner's claims are over."""
+    for id in let_go.requeued:
+        inbox = desk.inboxes.get(id)
+        if inbox is not None:
+            inbox.workers.pop(id, None)
             desk.waiting_ids.add(id)
-    for id in failed:
-        entry = await desk.ledger.fetch(id) if id in desk.inboxes else None
-        desk.fail(id, (entry.result.failure if entry and entry.result else None) or failure)
+    for id in (*let_go.poisoned, *let_go.ended):
+        if id in desk.inboxes:
+            await desk.catch_up(id, desk.inboxes[id])
     desk.wake()
-    log.event("worker.gone", level="warning", worker=owner, requeued=len(requeued), failed=len(failed))
-    return requeued
-
-
-async def _end(desk: Desk, id: str, owner: str, failure: Failure) -> bool:
-    """A request that can't begin anew ends, if it is still the dead worker's."""
-    entry = await desk.ledger.fetch(id)
-    if entry is None or entry.state != "running" or entry.worker != owner:
-        return False
-    result = Result(cancelled=True) if entry.cancel_asked else Result(failure=failure)
-    return (await desk.ledger.finish_all([Ended(id, entry.attempt, result)]))[0] and not entry.cancel_asked
+    log.event(
+        "worker.gone", level="warning", worker=owner, requeued=len(let_go.requeued), poisoned=len(let_go.poisoned)
+    )
 
 
 async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
-    """Requests of workers that ended while no gateway was there to see it. Whoever holds requests and isn't alive is
-    a suspect (returned), and given up if it was one a round ago. An answer that is kept begins anew; any other had
-    its reader at a gateway that is gone."""
-    if desk.fleet.alive() is None:
+    """Claims of earlier lives of this machine's workers, which ended while no gateway was there to see it. A life that
+    holds requests, and isn't the one its supervisor knows, is a suspect (returned), and over if it was one a round ago.
+    Claims of other machines' workers end with their lease."""
+    alive = desk.fleet.alive()
+    if alive is None:
         return set()
-    held = await desk.ledger.holders()
-    gone = {owner for owner, _, _ in held} - (desk.fleet.alive() or set())
+    names = desk.fleet.supervised_names()
+    held = {owner for owner, _, _ in await desk.ledger.holders()}
+    gone = {owner for owner in held - alive if owner.rpartition(":")[0] in names}
     for owner in gone.intersection(suspects):
-        shown = [id for holder, id, keep in held if holder == owner and _unread(desk, id, keep)]
-        failure = WorkerDied("The worker died while answering.", next="Send the request again.").failure()
-        await _abandon(desk, owner, shown, failure)
+        await _apply(desk, owner, await desk.ledger.abandon(owner))
     return gone
 
 
-def _unread(desk: Desk, id: str, keep: bool) -> bool:
-    """Something of it was shown, or nobody is there to be shown it."""
-    inbox = desk.inboxes.get(id)
-    return inbox.shown if inbox is not None else not keep
-
-
 async def watch(desk: Desk, keep_results_s: float) -> None:
-    """Once a second for ever: fail what nobody will answer, drop results past their time."""
+    """Once a second for ever: end leases, fail what nobody will answer, look after quiet requests, drop old results."""
     next_sweep_s = 0.0
     suspects: set[str] = set()
     while True:
@@ -108,40 +95,32 @@ async def _round(desk: Desk) -> None:
     for id in await desk.ledger.expire():
         late = DeadlinePassed("The deadline passed while the request waited.", next="Ask for more time.")
         desk.fail(id, late.failure())
+    await _quiet(desk)
+    for owner, let_go in (await desk.ledger.reap()).items():
+        await _apply(desk, owner, let_go)
+
+
+async def _quiet(desk: Desk) -> None:
+    """Requests that a worker has begun, and of which nothing was heard for a while: a worker that stands still may lose
+    its lease, so what was shown goes into the ledger; and an end that got lost on the way is read there."""
+    now_s = time.perf_counter()
+    quiet = [
+        (id, inbox)
+        for id, inbox in desk.inboxes.items()
+        if id not in desk.waiting_ids and now_s - inbox.heard_s > QUIET_S
+    ][:MOST_ASKED]
+    parts = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in quiet if id in inbox.attempts]
+    if parts:
+        await desk.ledger.checkpoint(parts)
+    for id, inbox in quiet:
+        inbox.heard_s = now_s
+        await desk.catch_up(id, inbox)
 
 
 def give_up(desk: Desk, failure: Failure) -> None:
-    """End everything that is open here with `failure` (asynchronous requests stay in the ledger)."""
-    ids = [id for id, inbox in desk.inboxes.items() if not inbox.silent]
+    """End everything that is open here with `failure` (what goes on without a reader stays in the ledger)."""
+    ids = [id for id, inbox in desk.inboxes.items() if not inbox.lasting]
     for id in ids:
         desk.tell(desk.inboxes[id].workers.get(id), Cancel(id))
         desk.fail(id, failure)
     desk.cancel_later(ids)
-
-
-async def _settle(desk: Desk, line: Line, requeued: set[str]) -> None:
-    """Requests that the dead worker had finished, but whose last chunks were lost with its pipe."""
-    for id, inbox in list(desk.inboxes.items()):
-        if id in requeued or inbox.workers.get(id, line) is not line:
-            continue
-        entry = await desk.ledger.fetch(id)
-        if entry is None or entry.state != "done" or id not in desk.inboxes:
-            continue
-        result = entry.result
-        if inbox.shown or result is None or result.failure or result.cancelled:
-            lost = WorkerDied("The end of the answer was lost with its worker.", next="Send it again.").failure()
-            desk.fail(id, (result.failure if result else None) or lost)
-            continue
-        desk.deliver(Chunk(id, RESTART, 0, 0, ""), line)
-        for chunk in _retold(id, result):
-            desk.deliver(chunk, line)
-
-
-def _retold(id: str, result: Result) -> Iterator[Chunk]:
-    """A result that was kept, as the chunks that were lost: one an answer."""
-    for i, answer in enumerate(result.answers or (Answer(),)):
-        chunk = Chunk(id, i, 0, 0, answer.text, answer.logprobs, answer.finish, stop=answer.stop)
-        chunk.embeddings = result.embeddings
-        if i == 0:
-            chunk.usage, chunk.tokens = result.usage, result.usage.completion_tokens
-        yield chunk

@@ -180,7 +180,9 @@ class _Signals:
 def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
-    door: Application = Door(application.build(desk, guard, responses), plain, guard, config.server, desk.metrics)
+    streams = application.stream_route(desk, responses)
+    built = application.build(desk, guard, responses)
+    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics)
     origins = config.server.cors_origins
     if not origins:
         return door

@@ -7,15 +7,17 @@ leaves is noticed at once, and its requests are cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from freehold.errors import from_failure
+from freehold.core import Chunk
+from freehold.errors import ResumeFailed, from_failure
 from freehold.gateway.call import Call, HeaderList
 from freehold.gateway.desk import CANCELLED, Desk
 from freehold.gateway.errors import failure_event
 from freehold.gateway.events import DONE, Events
-from freehold.gateway.inbox import Inbox
+from freehold.gateway.inbox import Inbox, Reader
+from freehold.gateway.marks import Marks, Seen
 from freehold.gateway.usage import note_first
 
 Message = MutableMapping[str, Any]
@@ -33,32 +35,66 @@ SSE_HEADERS: HeaderList = [
 
 
 class Follower:
-    """`async with Follower(desk, inbox, receive):` while somebody waits for an answer. Leaving it, by whatever way,
-    cancels what has not ended; the client's disconnect makes `inbox.take` raise `ClientGone`."""
+    """`async with Follower(desk, inbox, receive) as reader:` while somebody waits for an answer. Leaving it, by
+    whatever way, cancels what nobody reads any more; the client's disconnect makes `reader.take` raise `ClientGone`."""
 
     def __init__(self, desk: Desk, inbox: Inbox, receive: Receive) -> None:
         self._desk = desk
-        self._inbox = inbox
+        self._reader = Reader(inbox, cancels=True)
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Reader:
         self._watch = asyncio.create_task(self._until_gone())
+        return self._reader
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        self._desk.leave(self._inbox)
+        self._desk.leave(self._reader, delivered=kind is None)
 
     async def _until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self._desk.leave(self._inbox)
+        self._desk.leave(self._reader)
 
 
-async def send_stream(call: Call, inbox: Inbox, events: Events, send: Send) -> None:
-    """Answer with `events` of all chunks of `inbox`. Raises the failure if it comes before anything was sent."""
-    chunks = await inbox.take()
+class Telling:
+    """One stream of one API: its events, the ids they carry, and what its client has seen already."""
+
+    def __init__(self, events: Events, marks: Marks, first: Mapping[str, int], seen: Seen | None = None) -> None:
+        self._events = events
+        self._marks = marks
+        self._first = first
+        self._seen = seen
+
+    def add(self, chunk: Chunk, out: list[bytes]) -> None:
+        """Append the events that `chunk` makes. Raises `ResumeFailed` if it isn't what was seen before."""
+        if self._seen is None:
+            start = len(out)
+            self._events.add(chunk, out)
+            self._marks.label(chunk, out, start)
+            return
+        index = self._first[chunk.id] + chunk.choice
+        old, new = self._seen.split(chunk, index)
+        if old is not None:
+            unseen: list[bytes] = []
+            self._events.add(old, unseen)
+            self._marks.label(old, unseen, 0)
+        if new is not None:
+            start = len(out)
+            self._events.add(new, out)
+            self._marks.label(new, out, start)
+            self._seen.unseen(index, out, start)
+
+    def end(self, call: Call, out: list[bytes]) -> None:
+        self._events.end(call, out)
+
+
+async def send_stream(call: Call, reader: Reader, telling: Telling, send: Send) -> None:
+    """Answer with the events of all chunks. Raises the failure if it comes before anything was sent."""
+    inbox = reader.inbox
+    chunks = await reader.take()
     for chunk in chunks:
         if chunk.failure is not None:
             raise from_failure(chunk.failure)
@@ -71,17 +107,21 @@ async def send_stream(call: Call, inbox: Inbox, events: Events, send: Send) -> N
             if chunk.failure is not None or chunk.finish == "cancelled":
                 failure = chunk.failure or CANCELLED
                 break
-            events.add(chunk, out)
-        ended = failure is not None or (inbox.ended and not inbox.pending)
+            try:
+                telling.add(chunk, out)
+            except ResumeFailed as error:
+                failure = error.failure()
+                break
+        ended = failure is not None or reader.done
         if failure is not None:
             out += (failure_event(failure), DONE)
         elif ended:
-            events.end(call, out)
+            telling.end(call, out)
         if out:
             await send({"type": "http.response.body", "body": b"".join(out), "more_body": not ended})
         if ended:
             return
-        chunks = await inbox.take()
+        chunks = await reader.take()
 
 
 async def send_json(send: Send, body: bytes, status: int = 200) -> None:

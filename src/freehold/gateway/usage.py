@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from freehold.core import Chunk, Json, TokenLogprob, Usage
 from freehold.gateway.call import Call
-from freehold.gateway.inbox import RESTART, Inbox
+from freehold.gateway.inbox import Inbox
 
 
 class Counter:
@@ -17,11 +17,6 @@ class Counter:
         self._told: dict[tuple[str, int], Usage] = {}
 
     def add(self, chunk: Chunk) -> None:
-        if chunk.choice == RESTART:
-            for found in (self._counted, self._told):
-                for key in [key for key in found if key[0] == chunk.id]:
-                    del found[key]
-            return
         key = (chunk.id, chunk.choice)
         if chunk.usage is not None:
             self._told[key] = chunk.usage

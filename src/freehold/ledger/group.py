@@ -107,6 +107,9 @@ class AsyncLedger:
     async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
         return await self._ask(lambda ledger: ledger.abandon(owner, seen))
 
+    async def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
+        return await self._ask(lambda ledger: ledger.checkpoint(parts))
+
     async def reap(self) -> dict[str, LetGo]:
         return await self._ask(lambda ledger: ledger.reap())
 

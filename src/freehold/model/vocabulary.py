@@ -58,11 +58,14 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int], at_start: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD. The slow twin of `TextStream`."""
-        size = len(self.pieces)
-        whole = b"".join(self.pieces[id] for id in ids if id < size)
+        whole = self.bytes_of(ids)
         if at_start and self.leading_space:
             whole = whole.removeprefix(b" ")
         return whole.decode("utf-8", "replace")
+
+    def bytes_of(self, ids: Iterable[int]) -> bytes:
+        size = len(self.pieces)
+        return b"".join(self.pieces[id] for id in ids if id < size)
 
     def label(self, id: int) -> str:
         """How to show one token by itself (log-probabilities): control tokens by their spelling."""

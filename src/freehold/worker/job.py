@@ -1,21 +1,26 @@
-"""One claimed request while its answers are made: counts what is still to come, keeps what the ledger wants.
+"""One claimed request while its answers are made: all their chunks, what is still to come, what the ledger lacks.
 
-The text of an answer is collected only for a request that asked to be kept; for all others the worker holds a
-few numbers, however long the answer.
+The chunks are kept until the end: the ledger gets them every few steps, a gateway that is new to the request gets them
+all, and the result is made of them. What `max_tokens` allows is thus held once more, here.
 """
 
 from __future__ import annotations
 
-from freehold.core import Answer, Chunk, Failure, FinishReason, Result, TokenLogprob, Usage
-from freehold.ledger.protocol import Claim
+from collections.abc import Sequence
+
+from freehold.core import Answer, Chunk, Failure, Result, Usage
+from freehold.echo import Echo
+from freehold.errors import ResumeFailed
+from freehold.ledger.protocol import Claim, Ended, Progress
+from freehold.pipe import Begun
 
 
 class Job:
-    """Fed every chunk of its request by `take`; `result` is for the ledger once `take` has returned True."""
+    """Fed every chunk of its request by `take`; `ended` is for the ledger once `take` has set `over`."""
 
     __slots__ = (
-        "announced", "attempt", "claimed_s", "embeddings", "failure", "finishes", "first_s", "id", "keep", "left",
-        "logprobs", "queued_ms", "request", "stops", "texts", "usages",
+        "announced", "attempt", "chunks", "claimed_s", "echoes", "failure", "first_s", "given", "id", "keep", "left",
+        "over", "queued_ms", "request", "saved",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, now_s: float) -> None:
@@ -28,57 +33,87 @@ class Job:
         self.announced = False
         """The gateway has heard of it."""
         self.first_s: float | None = None
-        self.left = places(claim)
+        self.chunks: list[Chunk] = list(claim.given)
+        self.given = len(self.chunks)
+        """So many of them came from earlier attempts."""
+        self.saved = self.given
+        """So many of them are in the ledger."""
+        self.left = places(claim) - sum(chunk.finish is not None for chunk in claim.given)
         """Answers that have not ended."""
+        self.over = self.left <= 0
         self.failure: Failure | None = None
-        self.finishes: dict[int, FinishReason] = {}
-        self.stops: dict[int, str | int | None] = {}
-        self.usages: list[Usage] = []
-        self.texts: dict[int, list[str]] = {}
-        self.logprobs: dict[int, list[TokenLogprob]] = {}
-        self.embeddings: tuple[tuple[float, ...], ...] | None = None
+        self.echoes: dict[int, Echo] = {}
 
-    def take(self, chunk: Chunk, now_s: float) -> bool:
-        """True when this was the request's last chunk. A failure ends all its answers."""
+    def begun(self) -> Begun:
+        return Begun(self.attempt, self.queued_ms, sum(chunk.tokens for chunk in self.chunks[: self.given]))
+
+    def given_to(self, choice: int) -> list[Chunk]:
+        """What earlier attempts made of one answer."""
+        return [chunk for chunk in self.chunks[: self.given] if chunk.choice == choice]
+
+    def anew(self, choice: int) -> None:
+        """The engine makes this answer from its beginning: only what is new of it counts."""
+        self.echoes[choice] = Echo(self.given_to(choice))
+
+    def take(self, chunk: Chunk, now_s: float) -> Chunk | None:
+        """The chunk to show, if any. `over` is set with the last one; a failure ends all answers."""
+        if self.echoes and chunk.failure is None and (echo := self.echoes.get(chunk.choice)) is not None:
+            try:
+                heard = echo.hear(chunk)
+            except ResumeFailed as error:
+                heard = failed_chunk(self.id, error.failure())
+            if heard is None:
+                return None
+            chunk = heard
         if self.first_s is None and chunk.tokens:
             self.first_s = now_s
-        if self.keep:
-            self.texts.setdefault(chunk.choice, []).append(chunk.text)
-            if chunk.logprobs is not None:
-                self.logprobs.setdefault(chunk.choice, []).extend(chunk.logprobs)
-            self.embeddings = chunk.embeddings or self.embeddings
-        if chunk.usage is not None:
-            self.usages.append(chunk.usage)
         if chunk.failure is not None:
             self.failure = chunk.failure
-            return True
-        if chunk.finish is None:
-            return False
-        self.finishes[chunk.choice] = chunk.finish
-        self.stops[chunk.choice] = chunk.stop
-        self.left -= 1
-        return self.left == 0
+            self.over = True
+            return chunk
+        self.chunks.append(chunk)
+        if chunk.finish is not None:
+            self.left -= 1
+            self.over = self.left <= 0
+        return chunk
 
-    def result(self, worker: str, now_s: float) -> Result:
+    def unsaved(self) -> Progress | None:
+        """What the ledger lacks."""
+        if self.saved == len(self.chunks):
+            return None
+        return Progress(self.id, self.attempt, self.chunks[self.saved :])
+
+    def ended(self, worker: str, now_s: float) -> Ended:
+        """For the ledger: the result, and the chunks it lacks."""
+        return Ended(self.id, self.attempt, self._result(worker, now_s), self.chunks[self.saved :])
+
+    def _result(self, worker: str, now_s: float) -> Result:
+        last = {chunk.choice: chunk for chunk in self.chunks if chunk.finish is not None}
         return Result(
-            answers=tuple(self._answer(choice) for choice in sorted(self.finishes)),
-            usage=_together(self.usages),
+            answers=tuple(self._answer(last[choice]) for choice in sorted(last)),
+            usage=_together([chunk.usage for chunk in last.values() if chunk.usage is not None]),
             failure=self.failure,
-            cancelled="cancelled" in self.finishes.values(),
-            embeddings=self.embeddings,
+            cancelled=any(chunk.finish == "cancelled" for chunk in last.values()),
+            embeddings=next((chunk.embeddings for chunk in last.values() if chunk.embeddings), None)
+            if self.keep
+            else None,
             worker=worker,
             queued_ms=self.queued_ms,
             first_token_ms=None if self.first_s is None else self.queued_ms + (self.first_s - self.claimed_s) * 1000.0,
             total_ms=self.queued_ms + (now_s - self.claimed_s) * 1000.0,
         )
 
-    def _answer(self, choice: int) -> Answer:
-        logprobs = self.logprobs.get(choice)
+    def _answer(self, last: Chunk) -> Answer:
+        """Its text only where the result is kept; else the chunks tell it until it is delivered."""
+        if not self.keep:
+            return Answer(finish=last.finish or "stop", stop=last.stop)
+        mine = [chunk for chunk in self.chunks if chunk.choice == last.choice]
+        logprobs = [entry for chunk in mine for entry in chunk.logprobs or ()]
         return Answer(
-            text="".join(self.texts.get(choice, ())),
-            finish=self.finishes[choice],
-            logprobs=None if logprobs is None else tuple(logprobs),
-            stop=self.stops[choice],
+            text="".join(chunk.text for chunk in mine),
+            finish=last.finish or "stop",
+            logprobs=tuple(logprobs) if logprobs or self.request.sampling.logprobs else None,
+            stop=last.stop,
         )
 
 
@@ -92,7 +127,7 @@ def failed_chunk(id: str, failure: Failure) -> Chunk:
     return Chunk(id, 0, 0, 0, "", finish="error", failure=failure)
 
 
-def _together(usages: list[Usage]) -> Usage:
+def _together(usages: Sequence[Usage]) -> Usage:
     """Every answer names the same prompt; only the completions add up."""
     return Usage(
         prompt_tokens=max((usage.prompt_tokens for usage in usages), default=0),

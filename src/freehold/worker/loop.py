@@ -1,7 +1,8 @@
-"""The worker's loop: listen, claim, step, publish. One thread, one engine, no waiting while there is work.
+"""The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before ends go to the ledger, because a reader waits for the former. Only the end of a
-kept request is recorded first: whoever reads its last chunk may fetch the result at once.
+Chunks go to the gateway before they go to the ledger, because a reader waits for the former. Only the end of a
+kept request is recorded first: whoever reads its last chunk may fetch the result at once. What the ledger has of an
+answer is at most `SAVE_EVERY_S` old: from there another worker goes on when this one is lost.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from freehold import log
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Failure, Usage
 from freehold.engine.base import Engine
-from freehold.errors import DeadlinePassed, EngineFailed, FreeholdError, StoreError
-from freehold.ledger.protocol import LEASE_S, Claim, Ended, Ledger
-from freehold.pipe import AskSteps, Cancel, Drain, Steps, Tokens, Wake
+from freehold.errors import CannotResume, DeadlinePassed, EngineFailed, FreeholdError, StoreError
+from freehold.ledger.protocol import Claim, Ended, Ledger
+from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.job import Job, failed_chunk, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -23,8 +24,10 @@ from freehold.worker.steplog import StepLog
 
 LOOK_EVERY_S = 1.0
 """A worker looks into the ledger this often even if nobody wakes it."""
-CANCEL_EVERY_S = 0.25
+CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
+SAVE_EVERY_S = 0.05
+"""How often what was made goes into the ledger, of all answers together."""
 
 
 class WorkLoop:
@@ -33,7 +36,9 @@ class WorkLoop:
     def __init__(
         self, engine: Engine, ledger: Ledger, pipe: PipeClient, presence: Presence,
         *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
+        turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
+        """`turned` is told once a turn whether anything is held: `Lease.turned`."""
         self.steplog = StepLog()
         self._engine = engine
         self._ledger = ledger
@@ -46,13 +51,14 @@ class WorkLoop:
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
         self._model = engine.card.name
+        self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
         self._unrecorded: list[Ended] = []
         self._work_waits = True
         self._next_look_s = 0.0
         self._next_cancels_s = 0.0
-        self._next_renewal_s = 0.0
+        self._next_save_s = 0.0
 
     def run(self) -> None:
         while not self._done():
@@ -60,15 +66,18 @@ class WorkLoop:
             self._claim()
             if self._jobs:
                 self._publish(self._step())
+                self._look_after()
             else:
                 self._rest()
+            self._turned(bool(self._jobs or self._unrecorded))
             self._presence.update(self._pipe, self._running(), self.steplog, self._engine.stats)
 
-    def fail_all(self, error: BaseException) -> None:
-        """The engine is broken: every running request ends with `EngineFailed`."""
-        why = f"{type(error).__name__}: {error}"
-        failure = EngineFailed("The engine failed while answering.", why, "Send the request again.").failure()
-        self._publish([failed_chunk(id, failure) for id in self._jobs])
+    def give_up(self) -> None:
+        """The engine is broken, and this process about to leave: what it holds is for another worker to go on with. It
+        counts as a death, so that a request which breaks every engine ends."""
+        parts = [part for job in self._jobs.values() if (part := job.unsaved())]
+        self._ledger.abandon(self._owner, parts)
+        self._jobs.clear()
 
     # ---- listen ----------------------------------------------------------------------------------
 
@@ -77,7 +86,9 @@ class WorkLoop:
             if isinstance(frame, Wake):
                 self._work_waits = True
             elif isinstance(frame, Cancel):
-                self._engine.abort(frame.id)
+                self._cancel(frame.id)
+            elif isinstance(frame, Follow):
+                self._tell_all(frame.id)
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
@@ -88,23 +99,46 @@ class WorkLoop:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
 
-    def _renew(self) -> None:
-        """The heartbeat: while it comes, what runs here stays ours."""
-        now_s = self._clock.monotonic_s()
-        if self._jobs and now_s >= self._next_renewal_s:
-            self._next_renewal_s = now_s + LEASE_S / 4
-            self._ledger.renew(self._owner)
-
     def _ask_ledger_for_cancels(self) -> None:
         try:
-            self._renew()
             if self._unrecorded:
                 self._ledger.finish_all(self._unrecorded)
                 self._unrecorded = []
-            for id in self._ledger.cancelled(self._owner, list(self._jobs)):
-                self._engine.abort(id)
+            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
+            return
+        for id, why in stops.items():
+            if why == "cancelled":
+                self._cancel(id)
+            elif why == "overdue":
+                self._publish([failed_chunk(id, TOO_LATE)])
+            else:
+                self._lose(id)
+
+    def _cancel(self, id: str) -> None:
+        self._engine.abort(id)
+        job = self._jobs.get(id)
+        if job is not None and job in self._to_embed:
+            self._to_embed.remove(job)
+            self._publish([Chunk(id, 0, 0, 0, "", finish="cancelled", usage=Usage())])
+
+    def _lose(self, id: str) -> None:
+        """The claim is another's by now, or the request has ended: nothing of it counts any more."""
+        job = self._jobs.pop(id, None)
+        if job is None:
+            return
+        log.event("request.outdated", level="warning", id=id, attempt=job.attempt)
+        self._engine.abort(id)
+        if job in self._to_embed:
+            self._to_embed.remove(job)
+
+    def _tell_all(self, id: str) -> None:
+        job = self._jobs.get(id)
+        if job is not None:
+            job.announced = True
+            begun = Begun(job.attempt, job.queued_ms)
+            self._pipe.send(Tokens(list(job.chunks), {id: begun}))
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -135,19 +169,35 @@ class WorkLoop:
             self._begin(claim, now_s)
 
     def _begin(self, claim: Claim, now_s: float) -> None:
-        """Give the engine every answer of a request, or end the request with what the engine has against it."""
+        """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
+        against it."""
         job = Job(claim, now_s)
         self._jobs[job.id] = job
-        self._heart.took(job.request)
-        if job.request.kind == "embed":
+        self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
+        if job.over:  # only the report of its end was missing
+            del self._jobs[job.id]
+            self._pipe.send(Tokens(list(job.chunks), {job.id: job.begun()}))
+            self._record([job], now_s)
+        elif job.request.kind == "embed":
             self._to_embed.append(job)
+        else:
+            try:
+                for choice in range(places(claim)):
+                    self._add(job, choice)
+            except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
+                self._engine.abort(job.id)
+                self._publish([failed_chunk(job.id, _failure(error, job.id))])
+
+    def _add(self, job: Job, choice: int) -> None:
+        given = job.given_to(choice)
+        if any(chunk.finish is not None for chunk in given):
             return
         try:
-            for choice in range(places(claim)):
-                self._engine.add(claim.request, choice)
-        except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
-            self._engine.abort(job.id)
-            self._publish([failed_chunk(job.id, _failure(error, job.id))])
+            self._engine.add(job.request, choice, given)
+        except CannotResume as error:
+            log.event("request.anew", id=job.id, choice=choice, why=error.why)
+            job.anew(choice)
+            self._engine.add(job.request, choice)
 
     def _running(self) -> int:
         """Answers that have not ended."""
@@ -181,44 +231,78 @@ class WorkLoop:
     # ---- publish ---------------------------------------------------------------------------------
 
     def _publish(self, chunks: list[Chunk]) -> None:
-        if not chunks:
-            return
+        """Show what is new, and record what has ended."""
         now_s = self._clock.monotonic_s()
         shown: list[Chunk] = []
-        queued_ms: dict[str, float] = {}
+        begun: dict[str, Begun] = {}
         ended: list[Job] = []
         for chunk in chunks:
             job = self._jobs.get(chunk.id)
             if job is None:
                 continue  # the rest of a request that has ended with an error
+            heard = job.take(chunk, now_s)
+            if heard is None:
+                continue
             if not job.announced:
                 job.announced = True
-                queued_ms[job.id] = job.queued_ms
-            shown.append(chunk)
-            if job.take(chunk, now_s):
+                begun[job.id] = job.begun()
+            shown.append(heard)
+            if job.over:
                 ended.append(job)
                 del self._jobs[job.id]
-                if job.left:
+                if job.left > 0:
                     self._engine.abort(job.id)
+        if not shown:
+            return
         self._record([job for job in ended if job.keep], now_s)
-        self._pipe.send(Tokens(shown, queued_ms))
+        self._pipe.send(Tokens(shown, begun))
         self._record([job for job in ended if not job.keep], now_s)
 
-    def _record(self, ended: Sequence[Job], now_s: float) -> None:
-        """Tell the ledger. If it can't be written now, the ends are kept and tried again."""
-        if not ended:
+    def _record(self, jobs: Sequence[Job], now_s: float) -> None:
+        """Tell the ledger of ends. If it can't be written now, they are kept and tried again."""
+        if not jobs:
             return
-        results = [Ended(job.id, job.attempt, job.result(self._presence.name, now_s)) for job in ended]
-        self._presence.ended([each.result for each in results])
+        ended = [job.ended(self._presence.name, now_s) for job in jobs]
+        self._presence.ended([each.result for each in ended])
         try:
-            recorded = self._ledger.finish_all(results)
+            recorded = self._ledger.finish_all(ended)
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
-            self._unrecorded += results
+            self._unrecorded += ended
             return
-        for (id, attempt, *_), known in zip(results, recorded, strict=True):
+        for job, known in zip(jobs, recorded, strict=True):
             if not known:
-                log.event("request.outdated", level="warning", id=id, attempt=attempt)
+                log.event("request.outdated", level="warning", id=job.id, attempt=job.attempt)
+
+    # ---- look after what runs --------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Every few steps: save what was made, stop what is too late."""
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_save_s:
+            return
+        self._next_save_s = now_s + SAVE_EVERY_S
+        self._save()
+        now_unix_s = self._clock.unix_s()
+        late = [job.id for job in self._jobs.values() if (job.request.deadline_unix_s or now_unix_s + 1) <= now_unix_s]
+        if late:
+            self._publish([failed_chunk(id, TOO_LATE) for id in late])
+
+    def _save(self) -> None:
+        """One transaction for all. Whoever isn't the claim's holder any more stops."""
+        parts = [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
+        if not parts:
+            return
+        try:
+            good = self._ledger.checkpoint(parts)
+        except StoreError as error:
+            log.event("ledger.failed", level="error", why=str(error))
+            return
+        for part, mine in zip(parts, good, strict=True):
+            if mine:
+                self._jobs[part.id].saved += len(part.chunks)
+            else:
+                self._lose(part.id)
 
     # ---- rest ------------------------------------------------------------------------------------
 
@@ -241,6 +325,11 @@ class WorkLoop:
 
 
 OVERDUE = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.").failure()
+
+TOO_LATE = DeadlinePassed(
+    "The request's deadline passed while it was answered.", "What was answered until then has been sent.",
+    "Give it more time, or ask for fewer tokens.",
+).failure()  # fmt: skip
 
 
 def _failure(error: Exception, id: str) -> Failure:

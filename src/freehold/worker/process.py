@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
@@ -15,9 +16,11 @@ from freehold import log
 from freehold.core import Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
+from freehold.ledger.protocol import Ledger
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, open_profile
+from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.presence import Presence
@@ -51,7 +54,7 @@ def run(
     try:
         ledger = SqliteLedger(store_path)
         engine = _load(spec, presence, pipe)
-        code = _work(engine, ledger, pipe, presence)
+        code = _work(engine, ledger, lambda: SqliteLedger(store_path), pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("worker.failed", level="error", why=str(error))
@@ -94,14 +97,19 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     return engine
 
 
-def _work(engine: Engine, ledger: SqliteLedger, pipe: PipeClient, presence: Presence) -> int:
+def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: PipeClient, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
-    loop = WorkLoop(engine, ledger, pipe, presence, stop_asked=signals.asked, wake_fds=(signals.fileno(),))
+    lease = Lease(open, presence.owner)
+    loop = WorkLoop(
+        engine, ledger, pipe, presence,
+        stop_asked=signals.asked, wake_fds=(signals.fileno(),), turned=lease.turned,
+    )  # fmt: skip
     try:
-        loop.run()
-    except Exception as error:
-        loop.fail_all(error)
+        with lease:
+            loop.run()
+    except Exception:
+        loop.give_up()
         raise
     finally:
         presence.stopped(pipe)

@@ -27,9 +27,13 @@ from freehold.core import Chunk, ModelCard, Phase, Request
 from freehold.engine.asked import check, param_of, prompt_of, room
 from freehold.engine.base import IDLE_S, EngineSpec, EngineStats, Step, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf
+from freehold.engine.given import START, given_of
+from freehold.engine.llamacpp.given import stands_at
 from freehold.engine.llamacpp.reply import Reply, completion_body
 from freehold.engine.llamacpp.server import Server
 from freehold.engine.remarks import context_of, cut_by_memory, remarking
+from freehold.engine.rest import Complete
+from freehold.engine.text import Draft
 from freehold.errors import EngineFailed, InvalidRequest, ModelError
 from freehold.machine import cores
 from freehold.model.convert import prepared
@@ -107,7 +111,7 @@ class LlamaCppEngine:
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
-    def add(self, request: Request, choice: int = 0) -> None:
+    def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
         server = self._open()
         facts = self._facts
         check(request, self.card, facts.vocabulary_tokens)
@@ -116,8 +120,20 @@ class LlamaCppEngine:
         if not ids:
             raise InvalidRequest("The prompt is empty.", "It has no tokens.", param=param_of(request))
         most = room(request, len(ids), self.card.context_tokens)
-        body = completion_body(request, choice, ids, most, secrets.randbits(31))
-        self._waiting.append((Reply(request, choice, len(ids)), body))
+        draft = Draft(request.id, choice, len(ids), request.sampling.stop)
+        stands = START
+        if given:
+            stands = stands_at(given, request.sampling, server)
+            draft.resume(given_of(given), stands)
+        try:
+            body = completion_body(request, choice, ids, most - draft.tokens, secrets.randbits(31), stands)
+        except Complete:
+            self._ended.append(draft.end("stop"))
+            return
+        if most <= draft.tokens:
+            self._ended.append(draft.end("length"))
+            return
+        self._waiting.append((Reply(request, draft), body))
 
     def abort(self, id: str) -> None:
         for number, reply in list(self._running.items()):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from freehold.core import Chunk, Failure, FinishReason, Json, Request, TokenLogprob
-from freehold.engine.grammar import for_library, grammar_of
+from freehold.engine.given import START, Place, fresh_seed
+from freehold.engine.grammar import for_library
+from freehold.engine.rest import grammar_at
 from freehold.engine.text import Draft
 from freehold.errors import EngineFailed, InvalidRequest, PromptTooLong
 
@@ -13,15 +15,20 @@ _SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 """In the order of the other engines; llama.cpp's own applies temperature last."""
 
 
-def completion_body(request: Request, choice: int, ids: list[int], max_tokens: int, random_seed: int) -> Json:
-    """Stop strings aren't passed on: they are looked for here, where every engine does it alike."""
+def completion_body(
+    request: Request, choice: int, ids: list[int], max_tokens: int, random_seed: int, stands: Place = START
+) -> Json:
+    """A whole answer, or the rest of one, of up to `max_tokens`. Stop strings aren't passed on: they are looked for
+    here, where every engine does it alike. Raises `CannotResume`, or `Complete` where nothing may follow."""
     sampling = request.sampling
     seed = random_seed if sampling.seed is None else sampling.seed + choice
     body: Json = {
-        "prompt": ids,
+        "prompt": [*ids, *stands.ids],
         "n_predict": max_tokens,
         "cache_prompt": True,
         "timings_per_token": True,
+        "return_tokens": True,
+        "verbose": True,  # where the token ids are
         "samplers": _SAMPLERS,
         "temperature": sampling.temperature if sampling.top_p else 0.0,
         "top_k": sampling.top_k,
@@ -30,8 +37,8 @@ def completion_body(request: Request, choice: int, ids: list[int], max_tokens: i
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": len(ids) + max_tokens,
-        "seed": seed % 0xFFFF_FFFF,
+        "repeat_last_n": len(ids) + len(stands.ids) + max_tokens,
+        "seed": fresh_seed(seed, len(stands.ids)) % 0xFFFF_FFFF,
         "ignore_eos": sampling.ignore_eos,
     }
     if sampling.logprobs or sampling.stop_token_ids:
@@ -39,7 +46,7 @@ def completion_body(request: Request, choice: int, ids: list[int], max_tokens: i
     if sampling.logit_bias:
         body["logit_bias"] = [[id, bias] for id, bias in sampling.logit_bias.items()]
     if request.json_schema is not None:
-        grammar = grammar_of(request.json_schema)
+        grammar = grammar_at(request.json_schema, stands)
         body |= {"grammar": grammar} if grammar else {"json_schema": for_library(request.json_schema)}
     return body
 
@@ -47,11 +54,13 @@ def completion_body(request: Request, choice: int, ids: list[int], max_tokens: i
 class Reply:
     """Reads the server's pieces: OpenAI's completion chunks, with llama.cpp's timings in them."""
 
-    __slots__ = ("draft", "logprobs", "stops", "top")
+    __slots__ = ("before", "draft", "logprobs", "stops", "top")
 
-    def __init__(self, request: Request, choice: int, prompt_tokens: int) -> None:
+    def __init__(self, request: Request, draft: Draft) -> None:
         sampling = request.sampling
-        self.draft = Draft(request.id, choice, prompt_tokens, sampling.stop)
+        self.draft = draft
+        self.before = draft.tokens
+        """Given before this call: the server counts its own."""
         self.stops = frozenset(sampling.stop_token_ids)
         self.logprobs = sampling.logprobs
         self.top = sampling.top_logprobs
@@ -62,22 +71,26 @@ class Reply:
             return self.draft.end("error", failure_of(data["error"]))
         (piece,) = data["choices"]
         timings = data.get("timings", {})
-        self.draft.cached_tokens = timings.get("cache_n", self.draft.cached_tokens)
+        self.draft.cached_tokens = min(timings.get("cache_n", self.draft.cached_tokens), self.draft.prompt_tokens)
         finish: FinishReason | None = None
         if reason := piece.get("finish_reason"):
             finish = "length" if reason == "length" else "stop"
-            total = data.get("usage", {}).get("completion_tokens", self.draft.tokens)
+            made = data.get("usage", {}).get("completion_tokens", self.draft.tokens - self.before)
         else:
-            total = timings.get("predicted_n", self.draft.tokens + 1)
+            made = timings.get("predicted_n", self.draft.tokens - self.before + 1)
         entries = (piece.get("logprobs") or {}).get("content") or []
         text, stop = piece["text"], None
         if entries and entries[-1]["id"] in self.stops:
             text, stop, finish = "", entries[-1]["id"], "stop"
-        tokens = max(0, total - self.draft.tokens)
+        tokens = max(0, self.before + made - self.draft.tokens)
         if not (text or tokens or finish or entries):
             return None
         logprobs = [self._logprob(entry) for entry in entries] if self.logprobs else None
-        return self.draft.extend(text, tokens, logprobs, finish, stop)
+        chunk = self.draft.extend(text, tokens, logprobs, finish, stop)
+        ids = (data.get("__verbose") or {}).get("tokens") or ()
+        if len(ids) == tokens:  # those inside an unfinished character aren't told
+            chunk.ids = tuple(ids)
+        return chunk
 
     def _logprob(self, entry: dict[str, Any]) -> TokenLogprob:
         top = tuple((other["token"], other["logprob"]) for other in entry["top_logprobs"][: self.top])

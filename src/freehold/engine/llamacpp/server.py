@@ -72,6 +72,10 @@ class Server:
         tokens: list[int] = answer["tokens"]
         return tokens
 
+    def detokenize(self, ids: list[int]) -> str:
+        text: str = self._post("/detokenize", json.dumps({"tokens": ids}))["content"]
+        return text
+
     def close(self) -> None:
         if self._http is not None:
             self._http.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from freehold.core import Chunk, FinishReason, Request, TokenLogprob
+from freehold.engine.given import Place
 from freehold.engine.text import Draft
 from freehold.errors import EngineFailed
 from freehold.model.vocabulary import TextStream, Vocabulary
@@ -26,26 +27,30 @@ class Answer:
     def __init__(
         self,
         request: Request,
-        choice: int,
+        draft: Draft,
         ids: list[int],
+        stands: Place,
         config: GenerationConfig,
         stops: frozenset[int],
         vocabulary: Vocabulary,
     ) -> None:
+        """`ids` is the prompt; `stands` what was given after it, as the draft knows already."""
         sampling = request.sampling
-        self.ids = ids
+        self.ids = [*ids, *stands.ids]
         self.config = config
-        self.draft = Draft(request.id, choice, len(ids), sampling.stop, sampling.min_tokens)
+        self.draft = draft
         self.stream = TextStream(vocabulary)
+        for id in stands.ids:
+            self.stream.feed(id)
         self.vocabulary = vocabulary
         self.logprobs = sampling.logprobs
         self.stops = stops | set(sampling.stop_token_ids)
         self.plain_stops = stops
         """Ends the answer without being named as its reason: the model's own end tokens."""
         self.min_tokens = sampling.min_tokens
-        self.last_tokens: int = config.max_new_tokens
-        self.unread = len(ids)
-        """Prompt tokens not in the context yet."""
+        self.last_tokens: int = len(stands.ids) + config.max_new_tokens
+        self.unread = len(self.ids)
+        """Tokens not in the context yet."""
 
     def advance(self) -> Chunk | None:
         """What the last step gave it; None while its prompt is being read or it was put back."""
@@ -59,18 +64,23 @@ class Answer:
         stop: int | None = None
         for id in ids:
             used += 1
-            if id in self.stops and self.draft.tokens + used > self.min_tokens:
+            if id in self.stops and self.draft.position + used > self.min_tokens:
                 finish = "stop"
                 stop = None if id in self.plain_stops else id
                 break
             text += self.stream.feed(id)
-        if finish is None and self.draft.tokens + used >= self.last_tokens:
+        if finish is None and self.draft.position + used >= self.last_tokens:
             finish = "length"
         if finish is not None:
             text += self.stream.end()
-        return self.draft.extend(
+        chunk = self.draft.extend(
             text, used, self._logprobs(ids[:used], output) if self.logprobs else None, finish, stop
         )
+        if chunk.tokens:
+            chunk.ids = tuple(ids[used - chunk.tokens : used])
+        elif chunk.finish is None:
+            return None  # a token that is made once more
+        return chunk
 
     def _logprobs(self, ids: list[int], output: object) -> list[TokenLogprob]:
         values: list[float] = output.generated_log_probs  # type: ignore[attr-defined]

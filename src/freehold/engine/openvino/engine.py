@@ -24,11 +24,15 @@ import psutil
 from freehold.core import Chunk, Failure, ModelCard, Request
 from freehold.engine.asked import check, param_of, prompt_of, room
 from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
+from freehold.engine.given import START, Given, Place, given_of, place
 from freehold.engine.openvino.answer import Answer
-from freehold.engine.openvino.config import generation_config
+from freehold.engine.openvino.config import generation_config, refuse_what_counts
 from freehold.engine.openvino.model import BATCHED_TOKENS, BLOCK_TOKENS, OpenModel, open_model
 from freehold.engine.openvino.said import LIBRARY_ERRORS, said
+from freehold.engine.rest import Complete
+from freehold.engine.text import Draft
 from freehold.errors import EngineFailed, InvalidRequest, ModelError
+from freehold.model.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 _MOST_REBUILDS = 3
@@ -106,7 +110,7 @@ class OpenVinoEngine:
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
-    def add(self, request: Request, choice: int = 0) -> None:
+    def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
         model = self._open()
         check(request, self.card, model.facts.vocabulary_tokens)
         prompt = prompt_of(request, model.facts.template, model.facts.vocabulary_tokens)
@@ -115,8 +119,28 @@ class OpenVinoEngine:
             raise InvalidRequest("The prompt is empty.", "It has no tokens.", param=param_of(request))
         most = room(request, len(ids), self.card.context_tokens)
         stops = frozenset() if request.sampling.ignore_eos else frozenset(model.facts.stop_ids)
-        config = generation_config(request, choice, most, model.facts.stop_ids, secrets.randbits(32))
-        self._waiting.append(Answer(request, choice, ids, config, stops, model.vocabulary))
+        past, stands = self._stands(request, given, model.vocabulary)
+        draft = Draft(request.id, choice, len(ids), request.sampling.stop, request.sampling.min_tokens)
+        draft.resume(past, stands, past.tokens - len(stands.ids))
+        try:
+            config = generation_config(request, choice, most, model.facts.stop_ids, secrets.randbits(32), stands)
+        except Complete:
+            self._ended.append(draft.end("stop"))
+            return
+        if config.max_new_tokens < 1:
+            self._ended.append(draft.end("length"))
+            return
+        self._waiting.append(Answer(request, draft, ids, stands, config, stops, model.vocabulary))
+
+    def _stands(self, request: Request, given: Sequence[Chunk], vocabulary: Vocabulary) -> tuple[Given, Place]:
+        """What was given of an answer, and where it stands. Raises `CannotResume`."""
+        past = given_of(given)
+        if not given:
+            return past, START
+        sampling = request.sampling
+        refuse_what_counts(sampling)
+        whole = request.json_schema is not None
+        return past, place(past, vocabulary.bytes_of, logprobs=sampling.logprobs, whole=whole)
 
     def abort(self, id: str) -> None:
         for number, answer in list(self._running.items()):
@@ -192,7 +216,7 @@ class OpenVinoEngine:
         unread = []
         context = 0
         for answer in self._running.values():
-            context += len(answer.ids) + answer.draft.tokens
+            context += answer.draft.prompt_tokens + answer.draft.position
             if answer.unread:
                 unread.append(answer)
             else:

@@ -21,6 +21,7 @@ from freehold.engine.remote.reply import Reply
 from freehold.engine.remote.stream import Body, Remote
 from freehold.engine.remote.wire import base_url, path_and_body
 from freehold.errors import (
+    CannotResume,
     ConfigError,
     EngineFailed,
     InvalidRequest,
@@ -113,9 +114,11 @@ class RemoteEngine:
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
-    def add(self, request: Request, choice: int = 0) -> None:
+    def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
         if self._closed:
             raise EngineFailed("The engine is closed.")
+        if given:
+            raise CannotResume("A remote can't go on with an answer.", "It takes no tokens of one.")
         if request.kind == "embed":
             raise InvalidRequest("Embeddings are asked for with `embed`, not `add`.", param="kind")
         serial = next(self._serials)

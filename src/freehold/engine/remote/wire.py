@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from freehold.core import Json, Request, Sampling
+from freehold.core import MADE_SEEDS, Json, Request, Sampling
 from freehold.errors import EngineFailed, InvalidRequest, Overloaded, PromptTooLong, RequestError, TooLarge, Unavailable
 
 EXTENSIONS = ("top_k", "min_p", "repetition_penalty", "min_tokens", "stop_token_ids", "ignore_eos")
@@ -53,7 +53,7 @@ def _sampling(request: Request, choice: int, tokens_field: str) -> Json:
     fields: Json = {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if sampling.max_tokens is not None:
         fields[tokens_field if request.kind == "chat" else "max_tokens"] = sampling.max_tokens
-    if sampling.seed is not None:
+    if sampling.seed is not None and sampling.seed < MADE_SEEDS:
         fields["seed"] = sampling.seed + choice
     if sampling.stop:
         fields["stop"] = list(sampling.stop)

@@ -7,10 +7,11 @@ from collections import Counter
 import msgspec
 
 from freehold.core import Chunk, Failure, FinishReason, Json, Request, Sampling, TokenLogprob, Usage
+from freehold.engine.given import Given, Place, place
 from freehold.engine.sim import words
 from freehold.engine.sim.schema import instance
 from freehold.engine.text import Draft
-from freehold.errors import EngineFailed
+from freehold.errors import CannotResume, EngineFailed
 
 NEVER = 1 << 60
 Logprobs = tuple[TokenLogprob, ...] | None
@@ -47,17 +48,34 @@ class Answer:
         careful = self.script or sampling.stop or sampling.stop_token_ids or sampling.logprobs or self.bent
         self.draft = Draft(self.id, choice, prompt_tokens, sampling.stop, sampling.min_tokens) if careful else None
 
-    def write(self) -> Chunk:
-        """The next token as a chunk; `finished` is set with the last one."""
+    def resume(self, past: Given) -> None:
+        """Go on after what was given. Raises `CannotResume`."""
+        sampling, script = self.sampling, self.script
+        if script:
+            read = min(past.tokens, past.logprobs) if sampling.logprobs else past.tokens
+            stands = Place(tuple(range(read)), "".join(script[:read]))
+        else:
+            stands = place(past, words.bytes_of, logprobs=sampling.logprobs, whole=False)
+            self.seen.update(stands.ids)
+        if self.draft is not None:
+            self.draft.resume(past, stands, past.tokens - len(stands.ids))
+        if not stands.text.startswith(past.text) or past.tokens >= self.last_tokens:
+            raise CannotResume("The sim engine can't go on with this answer.", "It isn't the one that it would write.")
+        self.written = len(stands.ids)
+        self.unread += self.written
+
+    def write(self) -> Chunk | None:
+        """The next token as a chunk; `finished` is set with the last one. None for one that is made once more."""
         index = self.written
         self.written = index + 1
         if self.draft is not None:
             return self._write_with_care(index, self.draft)
-        text = words.VOCABULARY[words.token_at(self.key, self.draw, index, self.ranks)[0]]
-        if self.written < self.last_tokens:
-            return Chunk(self.id, self.choice, index, 1, text)
-        self.finished = True
-        return Chunk(self.id, self.choice, index, 1, text, None, self._finish(), self._usage(), self._failure())
+        token = words.token_at(self.key, self.draw, index, self.ranks)[0]
+        chunk = Chunk(self.id, self.choice, index, 1, words.VOCABULARY[token], ids=words.IDS[token])
+        if self.written >= self.last_tokens:
+            self.finished = True
+            chunk.finish, chunk.usage, chunk.failure = self._finish(), self._usage(), self._failure()
+        return chunk
 
     def end(self, finish: FinishReason) -> Chunk:
         """The last chunk of an answer that ends without another token."""
@@ -66,7 +84,7 @@ class Answer:
             return self.draft.end(finish)
         return Chunk(self.id, self.choice, self.written, 0, "", None, finish, self._usage())
 
-    def _write_with_care(self, index: int, draft: Draft) -> Chunk:
+    def _write_with_care(self, index: int, draft: Draft) -> Chunk | None:
         """`write` where something looks at the tokens: a script, stops, log-probabilities, penalties."""
         token, piece, logprobs = self._next(index)
         if token in self.sampling.stop_token_ids and self.written >= self.sampling.min_tokens:
@@ -76,6 +94,10 @@ class Answer:
         self.finished = chunk.finish is not None
         if chunk.finish == "error":
             chunk.failure = self._failure()
+        if not chunk.tokens:
+            return chunk if self.finished else None
+        if token is not None:
+            chunk.ids = words.IDS[token]
         return chunk
 
     def _next(self, index: int) -> tuple[int | None, str, Logprobs]:

@@ -18,6 +18,7 @@ from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, ModelCard, Request
 from freehold.engine import asked
 from freehold.engine.base import EngineSpec, EngineStats, Step, Timer
+from freehold.engine.given import given_of
 from freehold.engine.remarks import context_of
 from freehold.engine.sim import words
 from freehold.engine.sim.answer import NEVER, Answer
@@ -87,7 +88,7 @@ class SimEngine:
 
     # ---- what the worker asks ---------------------------------------------------------------------
 
-    def add(self, request: Request, choice: int = 0) -> None:
+    def add(self, request: Request, choice: int = 0, given: Sequence[Chunk] = ()) -> None:
         if self._closed:
             raise EngineFailed("The engine is closed.")
         sampling = request.sampling
@@ -97,7 +98,11 @@ class SimEngine:
         seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
         keys = words.answer_keys(request, seed, choice)
         fails = self.faults.fail_every and (self._added + 1) % self.faults.fail_every == 0
-        answer = Answer(request, choice, keys, prompt_tokens, limit_tokens, FAIL_AFTER_TOKENS if fails else NEVER)
+        past = given_of(given)
+        fail_at = past.tokens + FAIL_AFTER_TOKENS if fails else NEVER
+        answer = Answer(request, choice, keys, prompt_tokens, limit_tokens, fail_at)
+        if given:
+            answer.resume(past)
         self._added += 1
         self._waiting.append(answer)
 
@@ -190,8 +195,9 @@ class SimEngine:
         ended = False
         for answer in writers:
             chunk = answer.write()
-            chunks.append(chunk)
-            if chunk.finish is not None:
+            if chunk is not None:
+                chunks.append(chunk)
+            if answer.finished:
                 ended = True
                 self._kv_tokens -= answer.kv_tokens
             else:

@@ -12,6 +12,7 @@ import itertools
 import math
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -56,6 +57,7 @@ def _vocabulary() -> tuple[list[str], dict[str, tuple[int, int]]]:
 
 
 VOCABULARY, _PLACES = _vocabulary()
+IDS = [(id,) for id in range(len(VOCABULARY))]
 _BYTES = [tuple(word.encode()) for word in VOCABULARY]
 _PLACE = tuple(_PLACES[name] for name in _SENTENCE)
 _FIRST_PLACE = _PLACES["first"]
@@ -110,6 +112,10 @@ def count_text_tokens(text: str) -> int:
 def split_tokens(text: str) -> list[str]:
     """`text` as tokens of four characters, for answers that are written beforehand."""
     return [text[at : at + CHARS_PER_TOKEN] for at in range(0, len(text), CHARS_PER_TOKEN)]
+
+
+def bytes_of(ids: Iterable[int]) -> bytes:
+    return "".join([VOCABULARY[id] for id in ids if id < len(VOCABULARY)]).encode()
 
 
 # ---- choosing a token ---------------------------------------------------------------------------

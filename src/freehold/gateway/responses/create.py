@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 import msgspec
 
-from freehold.core import Chunk, Json, ModelCard, Request
+from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from_failure
 from freehold.gateway.admission import check_against, storable
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
-from freehold.gateway.inbox import Inbox
+from freehold.gateway.inbox import Reader
+from freehold.gateway.marks import Seen, seen_by
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.items import conversation, kept_items, messages_of, without_instructions
-from freehold.gateway.responses.live import Live, as_recorded
+from freehold.gateway.responses.live import as_recorded, tell
 from freehold.gateway.responses.object import Outcome, Told, echo_of, outcome_of, response_object, told_of
 from freehold.gateway.responses.wire import ResponseRequest
+from freehold.gateway.resume import with_meta
 from freehold.gateway.stream import SSE_HEADERS, Follower, Receive, Send, send_json
 from freehold.gateway.tools import plan as toolbox
-from freehold.gateway.usage import Counter, note_first
+from freehold.gateway.usage import note_first
 from freehold.gateway.wire import free_form
 from freehold.gateway.wire_errors import parse
 from freehold.ledger.protocol import Entry
@@ -33,10 +35,12 @@ class Responses:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.live: dict[str, Live] = {}
 
     async def create(self, call: Call, body: bytes, receive: Receive, send: Send) -> None:
         """The plain ASGI handler of POST /v1/responses."""
+        if call.last_event_id is not None:
+            await self.resume(call, seen_by(call.last_event_id), receive, send)
+            return
         wanted = parse(ResponseRequest, body)
         card = await self.desk.card(wanted.model)
         call.model = card.name
@@ -54,16 +58,18 @@ class Responses:
     async def _answer(
         self, call: Call, request: Request, told: Told, wanted: ResponseRequest, receive: Receive, send: Send
     ) -> None:
+        request = with_meta(request, call, None)
         if wanted.background:
-            await self._in_background(request, told, bool(wanted.stream), receive, send)
+            await self._in_background(request, told, bool(wanted.stream), send)
             return
-        inbox = await self.desk.submit(request)
-        async with Follower(self.desk, inbox, receive):
+        inbox = await self.desk.submit(request, resumable_s=call.resumable_s)
+        request = inbox.request
+        async with Follower(self.desk, inbox, receive) as reader:
             writer = Writer(request.id, told, request.received_unix_s)
             if wanted.stream:
-                await self._stream(call, inbox, writer, send)
+                await self._stream(call, reader, writer, send)
                 return
-            collected = await collect(inbox)
+            collected = await collect(reader)
         note_first(call, inbox)
         whole = collected.answers[0][0]
         writer.feed(whole.text, whole.logprobs, [])
@@ -71,51 +77,42 @@ class Responses:
         writer.end(await as_recorded(self.desk, request.id, outcome) if request.keep else outcome, [])
         await send_json(send, msgspec.json.encode(writer.response))
 
-    async def _stream(self, call: Call, inbox: Inbox, writer: Writer, send: Send) -> None:
-        """Like `stream.send_stream`, with this API's events."""
-        chunks = await inbox.take()
-        for chunk in chunks:
+    async def _stream(self, call: Call, reader: Reader, writer: Writer, send: Send) -> None:
+        """The status line waits for the first chunk, which may be a refusal."""
+        await reader.first()
+        for chunk in reader.inbox.chunks:
             if chunk.failure is not None:
                 raise from_failure(chunk.failure)
-        note_first(call, inbox)
-        await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
-        counter = Counter()
-        out: list[bytes] = []
-        writer.begin(out)
-        outcome = None
-        while outcome is None:
-            for chunk in chunks:
-                counter.add(chunk)
-                writer.feed(chunk.text, chunk.logprobs, out)
-                outcome = outcome or _end_of(chunk, counter)
-            if outcome is not None:
-                keep = inbox.request.keep
-                writer.end(await as_recorded(self.desk, writer.id, outcome) if keep else outcome, out)
-            if out:
-                await send({"type": "http.response.body", "body": b"".join(out), "more_body": outcome is None})
-                out.clear()
-            chunks = await inbox.take() if outcome is None else []
+        note_first(call, reader.inbox)
+        await self._tell(reader, writer, send)
 
-    async def _in_background(self, request: Request, told: Told, stream: bool, receive: Receive, send: Send) -> None:
+    async def _tell(self, reader: Reader, writer: Writer, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
+        async for part in tell(reader, writer, self.desk):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _in_background(self, request: Request, told: Told, stream: bool, send: Send) -> None:
         """The response goes on when the client leaves."""
-        live = Live(at_end=lambda: self._retire(request.id))
-        self.live[request.id] = live
-        try:
-            live.inbox = await self.desk.submit(request, silent=True, tap=live.push)
-        except BaseException:
-            self._retire(request.id)
-            raise
+        inbox = await self.desk.submit(request, lasting=True)
+        request = inbox.request
         if not stream:
             queued = response_object(request.id, told, request.received_unix_s, "queued", [])
             await send_json(send, msgspec.json.encode(queued))
             return
-        await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
-        async for part in live.tell(Writer(request.id, told, request.received_unix_s), self.desk):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        reader = Reader(inbox)
+        try:
+            await self._tell(reader, Writer(request.id, told, request.received_unix_s), send)
+        finally:
+            self.desk.leave(reader)
 
-    def _retire(self, id: str) -> None:
-        self.live.pop(id, None)
+    async def resume(self, call: Call, seen: Seen, receive: Receive, send: Send) -> None:
+        """The events of a response after the one that was seen last."""
+        entry, told = await self.entry(seen.id, call, kept=False)
+        inbox = await self.desk.follow([seen.id], call.tenant, call.resumable_s)
+        writer = Writer(seen.id, told, entry.request.received_unix_s, *seen.place)
+        async with Follower(self.desk, inbox, receive) as reader:
+            await self._tell(reader, writer, send)
 
     async def _history(self, previous_id: str | None, call: Call) -> list[Json]:
         """The messages of the conversation that a new turn goes on with."""
@@ -129,12 +126,11 @@ class Responses:
         earlier = without_instructions(entry.request.messages, told.system)
         return [*earlier, *messages_of(replay(entry, told).output)]
 
-    async def entry(self, id: str, call: Call, *, param: str | None = None) -> tuple[Entry, Told]:
-        """A kept response of this caller. Raises `NotFound`."""
+    async def entry(self, id: str, call: Call, *, param: str | None = None, kept: bool = True) -> tuple[Entry, Told]:
+        """A response of this caller; `kept`: one that is stored. Raises `NotFound`."""
         entry = await self.desk.ledger.fetch(id)
-        told = (
-            told_of(entry) if entry is not None and entry.request.keep and entry.request.tenant == call.tenant else None
-        )
+        mine = entry is not None and entry.request.tenant == call.tenant and (entry.request.keep or not kept)
+        told = told_of(entry) if entry is not None and mine else None
         if entry is None or told is None:
             raise NotFound(
                 f"Response with id {id!r} not found.",
@@ -151,12 +147,6 @@ def replay(entry: Entry, told: Told) -> Writer:
     writer.feed(answer.text, answer.logprobs, [])
     writer.end(outcome, [])
     return writer
-
-
-def _end_of(chunk: Chunk, counter: Counter) -> Outcome | None:
-    if chunk.finish is None and chunk.failure is None:
-        return None
-    return Outcome(finish=chunk.finish or "error", usage=counter.total(), failure=chunk.failure)
 
 
 def _check_whole(body: ResponseRequest, card: ModelCard) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from zlib import crc32
 
 import msgspec
 
 from freehold.core import Failure, Json, TokenLogprob
-from freehold.errors import from_failure
+from freehold.errors import ResumeFailed, from_failure
 from freehold.gateway.responses.items import item_id
 from freehold.gateway.responses.object import Outcome, ResponseStatus, Told, response_object
 from freehold.gateway.tools.split import CallStart, Part, Text
@@ -39,7 +40,10 @@ class _Open:
 class Writer:
     """One telling of one response. Events up to number `after` are left out."""
 
-    def __init__(self, id: str, told: Told, created_unix_s: float, after: int = -1) -> None:
+    def __init__(
+        self, id: str, told: Told, created_unix_s: float, after: int = -1, after_crc: int | None = None
+    ) -> None:
+        """`after_crc`: checksum of the text told up to there, if the reader knows it."""
         self.id = id
         self.output: list[Json] = []
         """Items that have ended."""
@@ -48,6 +52,9 @@ class Writer:
         self._told = told
         self._created_unix_s = created_unix_s
         self._after = after
+        self._after_crc = after_crc
+        self._crc = 0
+        self._id_start = b"id: " + id.encode() + b"/"
         self._next = 0
         self._splitter = told.plan.splitter(f"{id}/0")
         self._open: _Open | None = None
@@ -140,11 +147,17 @@ class Writer:
             logprobs = b',"logprobs":' + (_json(self._logprobs) if self._logprobs else b"[]")
             opened.logprobs += self._logprobs
             self._logprobs.clear()
-        if self._next - 1 <= self._after:
-            return
-        if first <= self._after:
-            text = text[self._after + 1 - first :]
-        out.append(opened.before + _json(text) + logprobs + b',"sequence_number":%d}\n\n' % (self._next - 1))
+        new = max(0, self._after + 1 - first)
+        if new:
+            self._crc = crc32(text[:new].encode(), self._crc)
+            text = text[new:]
+            if self._next - 1 <= self._after:
+                return
+        if self._after_crc is not None:
+            self._check()
+        self._crc = crc32(text.encode(), self._crc)
+        number = self._next - 1
+        out.append(self._id(number) + opened.before + _json(text) + logprobs + b',"sequence_number":%d}\n\n' % number)
 
     def _close(self, status: str, out: list[bytes]) -> None:
         opened, self._open = self._open, None
@@ -172,8 +185,23 @@ class Writer:
         number = self._next
         self._next += 1
         if number > self._after:
+            if self._after_crc is not None:
+                self._check()
             data = _json({"type": name, "sequence_number": number} | body)
-            out.append(b"event: " + name.encode() + b"\ndata: " + data + b"\n\n")
+            out.append(self._id(number) + b"event: " + name.encode() + b"\ndata: " + data + b"\n\n")
+
+    def _id(self, number: int) -> bytes:
+        """What a client that is cut off names as the last event it saw (`marks.py` reads it)."""
+        return self._id_start + b"%d-%08x\n" % (number, self._crc)
+
+    def _check(self) -> None:
+        due, self._after_crc = self._after_crc, None
+        if due != self._crc:
+            raise ResumeFailed(
+                "The response can't go on where it was interrupted.",
+                "What the server has of it isn't what was received.",
+                "Send the request again.",
+            )
 
 
 def _part_object(text: str, logprobs: list[Json]) -> Json:

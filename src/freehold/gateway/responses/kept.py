@@ -8,9 +8,11 @@ from typing import Literal
 from freehold.core import Json
 from freehold.errors import Conflict, InvalidRequest
 from freehold.gateway.call import Call
+from freehold.gateway.desk import Desk
+from freehold.gateway.inbox import Inbox, Reader
 from freehold.gateway.responses.create import Responses, replay
 from freehold.gateway.responses.events import Writer
-from freehold.gateway.responses.live import tell_kept, until_done
+from freehold.gateway.responses.live import tell, tell_kept, until_done
 from freehold.gateway.responses.object import Told, response_object
 from freehold.ledger.protocol import Entry
 
@@ -24,8 +26,19 @@ async def follow_response(responses: Responses, id: str, after: int, call: Call)
     """GET /v1/responses/{id}?stream=true: its events after number `after`, the past ones at once."""
     entry, told = await responses.entry(id, call)
     writer = Writer(id, told, entry.request.received_unix_s, after)
-    live = responses.live.get(id)
-    return tell_kept(writer, responses.desk) if live is None else live.tell(writer, responses.desk)
+    if entry.state == "done":
+        return tell_kept(writer, entry)
+    return _followed(await responses.desk.follow([id], call.tenant), writer, responses.desk)
+
+
+async def _followed(inbox: Inbox, writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
+    """Whoever only follows may leave: the answer goes on."""
+    reader = Reader(inbox)
+    try:
+        async for part in tell(reader, writer, desk):
+            yield part
+    finally:
+        desk.leave(reader)
 
 
 async def cancel_response(responses: Responses, id: str, call: Call) -> Json:

@@ -1,75 +1,58 @@
-"""Background responses that are being answered now: their text so far, for any number of readers.
+"""Tells a response that is being answered now, to any number of readers, and waits for what the ledger records.
 
-The ledger keeps what ended; this keeps what is under way, in the gateway that accepted it. A worker records a kept
-answer before it tells its end, so nothing is missing in between.
+A worker records a kept answer before it tells its end, so nothing is missing in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 
-from freehold.core import Chunk, TokenLogprob
+from freehold.core import Chunk
+from freehold.errors import ResumeFailed
 from freehold.gateway.desk import Desk
-from freehold.gateway.inbox import RESTART, Inbox
+from freehold.gateway.inbox import ClientGone, Reader
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.object import Outcome, outcome_of
 from freehold.gateway.usage import Counter
 from freehold.ledger.protocol import Entry
 
 
-class Live:
-    """One answer as it grows. `push` is told every chunk, as it comes."""
-
-    def __init__(self, at_end: Callable[[], None]) -> None:
-        self.inbox: Inbox | None = None
-        self.pieces: list[tuple[str, tuple[TokenLogprob, ...] | None]] = []
-        self.outcome: Outcome | None = None
-        self._at_end = at_end
-        self._counter = Counter()
-        self._changed = asyncio.Event()
-
-    def push(self, chunk: Chunk) -> None:
-        self._counter.add(chunk)
-        if chunk.choice == RESTART:
-            self.pieces.clear()
-            return
-        if chunk.text or chunk.logprobs:
-            self.pieces.append((chunk.text, chunk.logprobs))
-        if chunk.finish is not None or chunk.failure is not None:
-            self.outcome = Outcome(finish=chunk.finish or "error", usage=self._counter.total(), failure=chunk.failure)
-            self._at_end()
-        self._wake()
-
-    async def tell(self, writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
-        """The events that `writer` makes of it, until the end."""
-        out: list[bytes] = []
-        writer.begin(out)
-        told = 0
-        with desk.following(self._wake):
-            while True:
-                changed = self._changed
-                for text, logprobs in self.pieces[told:]:
-                    writer.feed(text, logprobs, out)
-                if told < len(self.pieces) and self.inbox is not None:
-                    self.inbox.shown = True
-                told = len(self.pieces)
-                if self.outcome is not None:
-                    writer.end(await as_recorded(desk, writer.id, self.outcome), out)
-                elif desk.cut is not None:
-                    writer.cut_off(desk.cut, out)
+async def tell(reader: Reader, writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
+    """The events that `writer` makes of an answer, from its beginning to its end. Raises `ClientGone`."""
+    out: list[bytes] = []
+    counter = Counter()
+    outcome: Outcome | None = None
+    with desk.following(reader.hang_up):
+        try:
+            writer.begin(out)
+            while outcome is None:
                 if out:
                     yield b"".join(out)
                     out.clear()
-                if self.outcome is not None or desk.cut is not None:
-                    return
-                await changed.wait()
+                if desk.cut is not None:
+                    reader.hang_up()
+                for chunk in await reader.take():
+                    counter.add(chunk)
+                    writer.feed(chunk.text, chunk.logprobs, out)
+                    outcome = outcome or end_of(chunk, counter)
+            keep = reader.inbox.request.keep
+            writer.end(await as_recorded(desk, writer.id, outcome) if keep else outcome, out)
+        except ResumeFailed as error:
+            writer.cut_off(error.failure(), out)
+        except ClientGone:
+            if desk.cut is None:
+                raise
+            writer.cut_off(desk.cut, out)
+    yield b"".join(out)
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+
+def end_of(chunk: Chunk, counter: Counter) -> Outcome | None:
+    if chunk.finish is None and chunk.failure is None:
+        return None
+    return Outcome(finish=chunk.finish or "error", usage=counter.total(), failure=chunk.failure)
 
 
 async def until_done(desk: Desk, id: str, longest_s: float = 2.0) -> Entry | None:
@@ -92,25 +75,11 @@ async def as_recorded(desk: Desk, id: str, outcome: Outcome) -> Outcome:
     return msgspec.structs.replace(outcome, ended_unix_s=outcome_of(entry)[1].ended_unix_s)
 
 
-async def tell_kept(writer: Writer, desk: Desk) -> AsyncIterator[bytes]:
-    """The events of a response that the ledger holds; waits for its end if another gateway accepted it."""
+async def tell_kept(writer: Writer, entry: Entry) -> AsyncIterator[bytes]:
+    """The events of a response that has ended."""
     out: list[bytes] = []
-    writer.begin(out)
-    with desk.following(lambda: None):
-        while True:
-            entry = await until_done(desk, writer.id, 1.0)
-            if entry is None:
-                return
-            if entry.state == "done":
-                break
-            if desk.cut is not None:
-                writer.cut_off(desk.cut, out)
-            if out:
-                yield b"".join(out)
-                out.clear()
-            if desk.cut is not None:
-                return
     answer, outcome = outcome_of(entry)
+    writer.begin(out)
     writer.feed(answer.text, answer.logprobs, out)
     writer.end(outcome, out)
     yield b"".join(out)
