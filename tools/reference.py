@@ -42,6 +42,8 @@ def commands() -> str:
         "workers",
         "drain",
         "rollout",
+        "reload",
+        "upgrade",
         "doctor",
         "config",
         "keys",

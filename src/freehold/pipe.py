@@ -149,7 +149,15 @@ class EndRollout(Record, frozen=True, tag="end_rollout"):
     """Roll back what is on its way."""
 
 
-Order = DrainWorker | RollOut | EndRollout
+class Reload(Record, frozen=True, tag="reload"):
+    """Read the settings again, and change what they change."""
+
+
+class Upgrade(Record, frozen=True, tag="upgrade"):
+    """Put a new process of the installed version in each one's place: first the gateway, then the workers."""
+
+
+Order = DrainWorker | RollOut | EndRollout | Reload | Upgrade
 """What the supervisor can be asked to do."""
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, drain, internal, keys, rollout, serve, workers
+from freehold.cli import chat, config, doctor, drain, internal, keys, renew, rollout, serve, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -31,6 +31,8 @@ app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
+app.command("reload", rich_help_panel=CHANGE)(renew.reload)
+app.command("upgrade", rich_help_panel=CHANGE)(renew.upgrade)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)

@@ -7,7 +7,7 @@ browser, whatever `server.cors_origins` allows for the API.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, params
@@ -20,7 +20,7 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.docs import READING, errors
 from freehold.gateway.routing import call_of, reply
 from freehold.gateway.supervisor import Supervisor
-from freehold.pipe import DrainWorker, EndRollout, RollOut, RolloutState
+from freehold.pipe import DrainWorker, EndRollout, Reload, RollOut, RolloutState, Upgrade
 
 CHANGING = (*READING, 404, 409, 413, 503)
 
@@ -60,6 +60,15 @@ class Begun(BaseModel):
     model: str
 
 
+class Changing(BaseModel):
+    """What happens now."""
+
+    gateway: str | None
+    """The one that takes over, if one does."""
+    changed: list[str]
+    """Settings that have another value now."""
+
+
 class Rollout(BaseModel):
     """How far a rollout is. `old_` and `new_`: of the requests that ended while both were compared."""
 
@@ -88,6 +97,7 @@ def control_router(desk: Desk, guard: Guard) -> APIRouter:
     router, may = APIRouter(), [Depends(admin)]
     _add_drain(router, desk.supervisor, may)
     _add_rollout(router, desk.supervisor, may)
+    _add_renewal(router, desk.supervisor, may)
     return router
 
 
@@ -104,6 +114,22 @@ def _add_drain(router: APIRouter, supervisor: Supervisor, may: Sequence[params.D
         """A worker finishes what it has begun, takes nothing new, and leaves. What waits goes on waiting."""
         order = DrainWorker(worker=name, replace=body is not None and body.replace)
         return reply(await supervisor.ask(order), 202)
+
+
+def _add_renewal(router: APIRouter, supervisor: Supervisor, may: Sequence[params.Depends]) -> None:
+    told: dict[str, Any] = {
+        "dependencies": may, "response_model": Changing, "status_code": 202, "responses": errors(*CHANGING)
+    }  # fmt: skip
+
+    @router.post("/freehold/reload", operation_id="reload", **told)
+    async def reload() -> Response:
+        """Read the settings again. What they change is put in place of the old, which finishes what it has."""
+        return reply(await supervisor.ask(Reload()), 202)
+
+    @router.post("/freehold/upgrade", operation_id="upgrade", **told)
+    async def upgrade() -> Response:
+        """Put new processes of the version that is installed now in the old ones' place: gateway, then workers."""
+        return reply(await supervisor.ask(Upgrade()), 202)
 
 
 def _add_rollout(router: APIRouter, supervisor: Supervisor, may: Sequence[params.Depends]) -> None:

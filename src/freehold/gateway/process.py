@@ -49,6 +49,7 @@ _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
 _LOOK_S = 0.02
 _BEAT_S = 1.0
+_GRACE_S = 1.0
 _SWITCH_S = 0.0005
 """How long the event loop may keep the ledger's thread from running, and that one the loop: Python's own 5 ms would be
 felt in every first token."""
@@ -103,12 +104,16 @@ async def _serve(
             _report(status_fd, {"state": "ready", "port": port})
             beating = group.create_task(_live(beat))
             group.create_task(_announce(desk, status_fd))
-            await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
+            stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
+            await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
+            if signals.retire.is_set() and not signals.first.is_set():
+                await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
             watching.cancel()
             beating.cancel()
             signals.first.set()
+            signals.retire.set()
     finally:
         await ledger.close()
     return 0
@@ -148,6 +153,23 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
     await serving
 
 
+async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
+    """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
+    and close each once it is quiet. However long it takes, unless a stop is asked for."""
+    for listening in server.servers:
+        listening.close()
+    await _wait_for(signals.first, _GRACE_S)
+    while (desk.open or server.server_state.connections) and not signals.first.is_set():
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        await _wait_for(signals.first, _GRACE_S / 4)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with its signals left to us and a word when it listens."""
 
@@ -165,11 +187,13 @@ class _Server(uvicorn.Server):
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first asks to drain, the second insists."""
+    """SIGTERM and SIGINT: the first asks to drain, the second insists. SIGUSR1: another has taken over."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self.retire = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.retire.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._came)
 

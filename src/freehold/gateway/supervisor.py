@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 
 from freehold.core import Json
 from freehold.errors import Unavailable, from_failure
@@ -21,14 +22,12 @@ class Supervisor:
         self.rollout: RolloutStatus | None = None
         """The last one."""
         self._answers: dict[int, asyncio.Future[Told]] = {}
-        self._asked = 0
 
     async def ask(self, order: Order) -> Json:
         """What it does now. Raises its refusal, or `Unavailable` where none is."""
         if self.line is None:
             raise Unavailable("No supervisor is connected.", "This gateway runs without one.", "Use `freehold serve`.")
-        self._asked += 1
-        number = self._asked
+        number = secrets.randbits(53)  # several gateways ask one supervisor, and all hear its answers
         self._answers[number] = asyncio.get_running_loop().create_future()
         self.line.send(Ask(number, order))
         try:

@@ -46,6 +46,8 @@ class Child:
         self.started_s = 0.0
         self.ready_at_s: float | None = None
         self.said_bye = False
+        self.asked = False
+        """It was told to leave: a second signal would insist."""
         self.hung_s = 0.0
         """It was killed because it should have moved this long ago."""
         self.process: subprocess.Popen[bytes] | None = None
@@ -58,7 +60,7 @@ class Child:
     def start(self, program: Sequence[str], now_s: float) -> None:
         self.state, self.phase, self.failure, self.ready_at_s = "starting", "", None, None
         self.start_at_s, self.started_s, self._unread, self._oom_kills = None, now_s, b"", _oom_kills()
-        self.said_bye, self.hung_s, self.recycled = False, 0.0, False
+        self.said_bye, self.asked, self.hung_s, self.recycled = False, False, 0.0, False
         self.watch.begin()
         ours, theirs = tether.pair()
         with theirs:
@@ -88,7 +90,7 @@ class Child:
                 case "recycle":
                     self.state, self.recycled = "draining", True
                 case "leaving":
-                    self.state = "draining"
+                    self.state, self.asked = "draining", True
                 case "left":
                     self.said_bye = True
                 case "failed":
@@ -128,14 +130,22 @@ class Child:
 
     def tell(self, directive: Directive) -> None:
         """Now, and to every life after this one."""
-        if directive.lots is not None and isinstance(self.order, WorkOrder):
-            self.order = msgspec.structs.replace(self.order, lots=directive.lots)
+        if isinstance(self.order, WorkOrder):
+            lots = self.order.lots if directive.lots is None else directive.lots
+            paths = self.order.pipe_paths if directive.pipe_paths is None else directive.pipe_paths
+            self.order = msgspec.structs.replace(self.order, lots=lots, pipe_paths=paths)
         if self.tether is not None:
             tether.write_line(self.tether.fileno(), directive)
 
     def close(self) -> None:
         """It will have no other life."""
         self.watch.close()
+
+    def ask_to_leave(self) -> None:
+        """It finishes what it has begun. Once is enough."""
+        if not self.asked:
+            self.asked = True
+            self.signal(signal.SIGTERM)
 
     def signal(self, number: int) -> None:
         if self.process is not None and self.process.poll() is None:

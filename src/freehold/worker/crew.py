@@ -44,6 +44,11 @@ class Crew:
         staying = self.staying
         return len(staying) >= self.wanted and all(child.ready_at_s is not None for child in staying)
 
+    @property
+    def relieving(self) -> bool:
+        """Somebody is to take another's place."""
+        return bool(self._reliefs)
+
     def fill(self, free_bytes: int) -> None:
         """Hire until there are as many as wanted, besides those who relieve somebody. Who leaves for want of memory is
         followed at once only where the machine's free memory holds both."""

@@ -19,6 +19,7 @@ from freehold.ledger.protocol import Claim, Ended, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.job import Job, failed_chunk, places
 from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
 
@@ -34,7 +35,7 @@ class WorkLoop:
     """Runs until it is drained. `Engine.step` raising means a broken engine: call `fail_all`, then leave."""
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, pipe: PipeClient, presence: Presence,
+        self, engine: Engine, ledger: Ledger, pipe: Pipes | PipeClient, presence: Presence,
         *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
         turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip

@@ -22,7 +22,7 @@ from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, open_profile
 from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.pulse import Pulse
 from freehold.worker.signals import StopSignals
@@ -46,11 +46,12 @@ def run(
     """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0). `order`: there
     is a supervisor, at the other end of `status_fd`."""
     presence = _presence(spec, name, status_fd, order)
-    if order is not None and status_fd is not None:
-        leave_with_supervisor(status_fd, presence.obey)
     _name_process(name)
     _limit_threads(spec.threads)
-    pipe = PipeClient(pipe_path, presence.greet)
+    pipe = Pipes((order.pipe_paths if order is not None else ()) or (pipe_path,), presence.greet)
+    presence.use_pipes = pipe.use
+    if order is not None and status_fd is not None:
+        leave_with_supervisor(status_fd, presence.obey)
     try:
         ledger = SqliteLedger(store_path)
         engine = _load(spec, presence, pipe)
@@ -78,7 +79,7 @@ def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrd
     )  # fmt: skip
 
 
-def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
+def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
     from freehold.engine.choose import build  # imports the engine's library, after the threads are limited
 
     def timed(name: Phase, detail: str) -> AbstractContextManager[Progress]:
@@ -97,7 +98,7 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     return engine
 
 
-def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: PipeClient, presence: Presence) -> int:
+def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipes, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
     lease = Lease(open, presence.owner)

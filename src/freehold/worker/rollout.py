@@ -52,13 +52,17 @@ class Rollout:
     """One. `turn` it about once a second."""
 
     def __init__(
-        self, staff: Staff, old: Crew, model: str, finding: Finding, canary_percent: int, window_s: float, now_s: float
-    ) -> None:
+        self, staff: Staff, old: Crew, wanted: int, model: str, finding: Finding,
+        canary_percent: int, window_s: float, now_s: float,
+    ) -> None:  # fmt: skip
+        """`wanted` workers of the new one."""
+        self.name = old.spec.name
         self.model = model
         self.state: RolloutState = "finding"
         self.reason = ""
         self._staff = staff
         self._old = old
+        self._wanted = wanted
         self._new: Crew | None = None
         self._finding = finding
         self._canary_percent = canary_percent
@@ -125,7 +129,7 @@ class Rollout:
     # ---- the steps -------------------------------------------------------------------------------
 
     def _load(self, spec: EngineSpec) -> None:
-        self._new = self._staff.found(spec, max(1, self._old.wanted), NONE)
+        self._new = self._staff.found(spec, self._wanted, NONE)
         self._move("loading", f"{spec.source.label} loads beside the old one.")
 
     def _share(self, new: Crew, now_s: float) -> None:

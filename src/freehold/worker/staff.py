@@ -6,7 +6,6 @@ carries it out.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 
@@ -36,12 +35,17 @@ class Staff:
         self.say = say
         """Tells a person what is changed, in a sentence."""
         self.crews: list[Crew] = []
-        self._limits = limits
+        self.limits = limits
         self._hired = 0
         order = GatewayOrder(
             config=settings(config), store_path=site.store_path, pipe_path=site.pipe_path, listen_fd=site.listen_fd
         )
         self.gateway = Child("gateway", "gateway", order, limits, fds=(site.listen_fd,))
+        """The one that serves."""
+        self.gateways = [self.gateway]
+        """And one that comes, and those that finish what they have."""
+        self.pipe_paths: tuple[str, ...] = ()
+        self._to_renew: list[str] = []
 
     @property
     def workers(self) -> list[Child]:
@@ -49,7 +53,7 @@ class Staff:
 
     @property
     def children(self) -> list[Child]:
-        return [self.gateway, *self.workers]
+        return [*self.gateways, *self.workers]
 
     def crew_of(self, child: Child) -> Crew | None:
         return next((crew for crew in self.crews if child in crew.members), None)
@@ -75,15 +79,29 @@ class Staff:
                 if child.gone_at_s is not None and now_s - child.gone_at_s > SHOWN_S:
                     crew.remove(child)
         self.crews = [crew for crew in self.crews if crew.wanted or crew.members]
+        if self._to_renew:
+            self._renew_next()
+
+    def renew(self) -> None:
+        """Every worker is relieved by a new one, one after the other."""
+        self._to_renew = [child.name for crew in self.crews for child in crew.staying]
+
+    def _renew_next(self) -> None:
+        if any(crew.relieving for crew in self.crews):
+            return
+        child = self.named(self._to_renew.pop(0))
+        crew = self.crew_of(child) if child is not None else None
+        if child is not None and crew is not None and (relief := crew.relieve(child)) is not None:
+            self.say(f"{relief.name} takes the place of {child.name} once it is ready.")
 
     def dismiss(self, child: Child) -> None:
         """It finishes what it has begun, takes nothing new, and leaves."""
         child.leaving = True
         if child.process is None:
             child.state, child.start_at_s, child.gone_at_s = "stopped", None, time.monotonic()
-        elif child.state != "draining":  # a second signal would insist
+        else:
             child.state = "draining"
-            child.signal(signal.SIGTERM)
+            child.ask_to_leave()
 
     def do_without(self, child: Child) -> None:
         """It leaves, and nobody follows."""
@@ -98,6 +116,12 @@ class Staff:
         for child in crew.staying:
             self.dismiss(child)
 
+    def be(self, crew: Crew, wanted: int) -> None:
+        """As many as that, from now on."""
+        crew.wanted = wanted
+        for child in crew.staying[wanted:]:
+            self.dismiss(child)
+
     def rows(self) -> list[WorkerStatus]:
         return [row for crew in self.crews for row in crew.rows()]
 
@@ -106,7 +130,7 @@ class Staff:
         config, site = self.config, self.site
         order = WorkOrder(
             spec=crew.spec, name=f"worker-{self._hired}", store_path=site.store_path, pipe_path=site.pipe_path,
-            log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
+            pipe_paths=self.pipe_paths, log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
             memory_limit_bytes=limit_bytes(config.engine.memory_limit_mb, memory_limit_bytes(), crew.wanted),
         )  # fmt: skip
-        return Child(order.name, "work", order, self._limits)
+        return Child(order.name, "work", order, self.limits)

@@ -19,15 +19,16 @@ from freehold import log
 from freehold.config import Config
 from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError
-from freehold.pipe import Ask, Fleet
+from freehold.pipe import Ask, Fleet, Reload, Upgrade
 from freehold.worker.child import Child
 from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.staff import Staff
+from freehold.worker.takeover import Takeover
 from freehold.worker.upkeep import Upkeep
 
 STOP_S = 10.0
@@ -45,10 +46,10 @@ class Supervisor:
     def __init__(
         self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
-        site: Site | None = None, settle: Settle | None = None,
+        site: Site | None = None, settle: Settle | None = None, reread: Callable[[], Config] | None = None,
     ) -> None:  # fmt: skip
         """`site`: prepared before, and kept by who calls; else it is prepared here. `settle`: how a model to
-        roll out is found."""
+        roll out is found. `reread`: the settings as they are now written."""
         self._config = config
         self._spec = spec
         self._on_event = on_event
@@ -56,6 +57,7 @@ class Supervisor:
         self._limits = limits or Limits()
         self._site = site
         self._settle = settle
+        self._reread = reread
         self._verdict: FreeholdError | None = None
         self._changed = True
         self._served = False
@@ -67,12 +69,12 @@ class Supervisor:
         """The exit code: 0 after a drain, else that of the error that ended it (in the `gave_up` event)."""
         signals = StopSignals(insist=self._kill_all)
         signals.watch_children()
+        signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
             with self._prepared() as site, Upkeep(site.store_path):
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                self._control = Control(self._staff, self._settle)
                 self._staff.found(self._spec, self._config.engine.workers)
                 self._supervise(signals, site)
         except FreeholdError as error:
@@ -93,7 +95,9 @@ class Supervisor:
     # ---- the main line ---------------------------------------------------------------------------
 
     def _supervise(self, signals: StopSignals, site: Site) -> None:
-        pipe = PipeClient(site.pipe_path, lambda: [self._fleet()])
+        pipe = Pipes((site.pipe_path,), lambda: [self._fleet()])
+        self._takeover = Takeover(self._staff, pipe)
+        self._control = Control(self._staff, self._takeover, self._settle, self._reread)
         try:
             while not signals.asked() and self._verdict is None:
                 self._turn(signals, pipe)
@@ -102,13 +106,13 @@ class Supervisor:
             limit_s = self._config.server.drain_s if self._verdict is None else STOP_S
             end_s = time.monotonic() + limit_s
             self._closing = True
-            self._send_off([self._staff.gateway], signals, pipe, end_s + LAST_WORDS_S)
+            self._send_off(self._staff.gateways, signals, pipe, end_s + LAST_WORDS_S)
             self._send_off(self._staff.workers, signals, pipe, max(end_s, time.monotonic() + LEAVE_S))
         finally:
             pipe.close()
             self._kill()
 
-    def _turn(self, signals: StopSignals, pipe: PipeClient) -> None:
+    def _turn(self, signals: StopSignals, pipe: Pipes) -> None:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
         if not self._closing:
@@ -123,6 +127,9 @@ class Supervisor:
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
+        for number, order in ((signal.SIGHUP, Reload()), (signal.SIGUSR2, Upgrade())):
+            if signals.took(number) and not self._closing:
+                self._control.obey_signal(order)
         if self._changed:
             self._changed = False
             pipe.send(self._fleet())
@@ -161,6 +168,7 @@ class Supervisor:
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                 case "serving":
                     self._answers = True
+                    self._takeover.serves(child)
                 case "leaving" if not child.leaving:
                     self._staff.do_without(child)
                     self._changes(f"{child.name} was told to leave by a signal.")
@@ -188,6 +196,8 @@ class Supervisor:
         child.last_error = (
             "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
         )
+        if not self._closing and self._takeover.ended(child):
+            return
         if child.leaving or child.recycled:
             self._gone(child, reason, well)
             return
@@ -232,11 +242,10 @@ class Supervisor:
 
     # ---- leaving ---------------------------------------------------------------------------------
 
-    def _send_off(self, children: Sequence[Child], signals: StopSignals, pipe: PipeClient, end_s: float) -> None:
+    def _send_off(self, children: Sequence[Child], signals: StopSignals, pipe: Pipes, end_s: float) -> None:
         """Ask `children` to finish, and go on supervising the others, until they are gone or the time is."""
         for child in children:
-            if child.state != "draining":
-                child.signal(signal.SIGTERM)
+            child.ask_to_leave()
             child.leaving, child.start_at_s = True, None
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)

@@ -35,6 +35,8 @@ class WorkOrder(Record, frozen=True, tag="work"):
     pipe_path: str
     log_level: Level = "info"
     log_format: Format = "auto"
+    pipe_paths: tuple[str, ...] = ()
+    """Of all gateways, where there are several."""
     lots: tuple[int, int] = (0, 100)
     memory_limit_bytes: int = 0
     """0: no limit."""
@@ -58,6 +60,8 @@ class Directive(Record, frozen=True):
     """What changes for a child that runs; None leaves it as it is."""
 
     lots: tuple[int, int] | None = None
+    pipe_paths: tuple[str, ...] | None = None
+    """Where all gateways are."""
     watched: bool | None = None
     """Report how each request ended."""
 
