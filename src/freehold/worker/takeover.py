@@ -59,9 +59,7 @@ class Takeover:
             return False
         if child is self._coming:
             self._coming = None
-            staff.say(
-                f"{child.name} did not come up, so the old one stays. {child.last_error} `freehold upgrade` tries again."
-            )
+            staff.say(f"{child.name} did not come up, so the old one stays. {child.last_error}")
         staff.gateways.remove(child)
         child.close()
         self._tell_all()
