@@ -55,18 +55,28 @@ class RedisServer:
             assert time.monotonic() < until_s, "the server doesn't answer"
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> None:
         assert self._process is not None
         self._process.wait()
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
+        if self.alive():
             self.kill()
 
     def _answers(self) -> bool:

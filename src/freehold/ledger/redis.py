@@ -37,7 +37,7 @@ from freehold.ledger.protocol import (
     Told,
     Why,
 )  # fmt: skip
-from freehold.ledger.redis_link import Fsync, RedisLink
+from freehold.ledger.redis_link import TIMEOUT_S, Fsync, RedisLink
 
 SILENCE_S = 5.0
 """If nobody has asked for late owners for this long, the server was away: leases begin anew."""
@@ -52,10 +52,16 @@ class RedisLedger:
     takes the place of the server's."""
 
     def __init__(
-        self, url: str, *, prefix: str = "freehold", fsync: Fsync | None = None, clock: Clock | None = None
+        self,
+        url: str,
+        *,
+        prefix: str = "freehold",
+        fsync: Fsync | None = None,
+        timeout_s: float = TIMEOUT_S,
+        clock: Clock | None = None,
     ) -> None:
         self._clock = clock
-        self._link = RedisLink(url, prefix, fsync)
+        self._link = RedisLink(url, prefix, fsync, timeout_s)
         self._claims: dict[str, str] = {}
         """Owner -> the number of a claim whose answer hasn't come yet: asked again, it is the same claim."""
 
@@ -145,8 +151,9 @@ class RedisLedger:
         return self._let_go(owner, parts, 0)
 
     def reap(self) -> dict[str, LetGo]:
-        late = [owner.decode() for owner in self._run("late", SILENCE_S)]
-        return {owner: self._let_go(owner, (), 1, "late") for owner in late}
+        late = [owner.decode() for owner in self._run("late", SILENCE_S, LEASE_S)]
+        reaped = {owner: self._let_go(owner, (), 1, "late") for owner in late}
+        return {owner: gone for owner, gone in reaped.items() if any(gone)}
 
     def _let_go(self, owner: str, seen: Sequence[Progress], deaths: int, late: str = "") -> LetGo:
         ends = [rows.cut_short(1, 0.0), rows.cut_short(rows.BY_DEADLINE, 0.0), rows.poisoned(MAX_DEATHS, 0.0)]

@@ -39,7 +39,7 @@ def script(name: str) -> str:
 class RedisLink:
     """Belongs to one thread. Raises `StoreError`."""
 
-    def __init__(self, url: str, prefix: str, fsync: Fsync | None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, prefix: str, fsync: Fsync | None, timeout_s: float) -> None:
         self.prefix = "{" + prefix + "}"
         self._where = _where(url)
         self._hashes: dict[str, str] = {}
@@ -48,9 +48,10 @@ class RedisLink:
             self._redis = redis.Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry, protocol=2
             )
-        except ValueError as error:
-            raise StoreError(f"Can't use the ledger at {self._where}.", f"{error}.", "redis://HOST:PORT/DB") from None
-        self._await_loaded()
+            self._await_loaded()
+        except (ValueError, TypeError):  # the latter for an option that no connection knows
+            why = "The URL isn't one that the redis client understands."
+            raise StoreError(f"Can't use the ledger at {self._where}.", why, "redis://HOST:PORT/DB") from None
         if fsync is not None:
             self._check_safe(fsync)
         self._check_version()
