@@ -87,8 +87,15 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("x-freehold-queue-ms", "0.4")
             self.send_header("x-freehold-ttft-ms", "8.2")
         self.end_headers()
+        seen = int(self.headers.get("last-event-id") or -1)
         for number, piece in enumerate(ANSWER):
+            if number <= seen:
+                continue
+            if "lose" in last:
+                self.wfile.write(f"id: {number}\n".encode())
             self.event({"choices": [{"index": 0, "delta": {"content": piece}}]})
+            if number == 1 and "lose" in last:
+                return
             if number == 1 and "hold" in last:
                 self.server.hold.wait(10)
             if number == 1 and "die" in last:
@@ -172,6 +179,12 @@ def test_what_goes_wrong_is_raised_as_itself(
 ) -> None:
     with pytest.raises(kind, match=re.escape(words)):
         ask(upstream, text)
+
+
+def test_an_answer_that_breaks_off_goes_on_by_itself(upstream: Upstream, capsys: pytest.CaptureFixture[str]) -> None:
+    ask(upstream, "lose it")
+    assert capsys.readouterr().out == "".join(ANSWER) + "\n"
+    assert len(upstream.asked) == 2
 
 
 def test_nobody_there_says_how_to_start_a_server(upstream: Upstream) -> None:

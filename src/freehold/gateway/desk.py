@@ -15,11 +15,11 @@ from contextlib import contextmanager
 import msgspec
 
 from freehold.config import ServerConfig
-from freehold.core import MADE_SEEDS, Chunk, Failure, ModelCard, Request, Result
-from freehold.errors import Conflict, InvalidRequest, NotFound, Overloaded, ResumeFailed, Unavailable
+from freehold.core import MADE_SEEDS, Chunk, Failure, ModelCard, Request
+from freehold.errors import Conflict, InvalidRequest, Overloaded, ResumeFailed, Unavailable
+from freehold.gateway import attach
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
-from freehold.gateway.retold import retold
 from freehold.gateway.supervisor import Supervisor
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
@@ -120,40 +120,10 @@ class Desk:
     async def follow(self, ids: Sequence[str], tenant: str, resumable_s: float = 0.0) -> Inbox:
         """The inbox of requests that were accepted before, by this gateway or another: everything that was made of
         them, and what is still to come. Raises `NotFound`."""
-        inbox = self.inboxes.get(ids[0]) or await self._attached(ids, resumable_s)
+        inbox = self.inboxes.get(ids[0]) or await attach.attached(self, ids, resumable_s)
         if inbox.request.tenant != tenant:
-            raise _unknown(ids[0])
+            raise attach.unknown(ids[0])
         return inbox
-
-    async def _attached(self, ids: Sequence[str], resumable_s: float) -> Inbox:
-        entries = [await self.ledger.fetch(id) for id in ids]
-        requests = [entry.request for entry in entries if entry is not None]
-        if len(requests) != len(ids):
-            raise _unknown(ids[0])
-        if (inbox := self.inboxes.get(ids[0])) is not None:  # somebody else came first
-            return inbox
-        inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
-        self.inboxes |= dict.fromkeys(ids, inbox)
-        for id in ids:
-            await self.catch_up(id, inbox)
-        return inbox
-
-    async def catch_up(self, id: str, inbox: Inbox) -> None:
-        """Read in the ledger how far a request is: what is missing here, and its end if it has ended unheard."""
-        told = await self.ledger.progress(id, inbox.have(id))
-        if not inbox.is_open(id):
-            return
-        if told is None:
-            self.fail(id, NotFound(f"The request {id[:100]!r} is gone.", "It was deleted.").failure())
-            return
-        if told.attempt >= inbox.attempts.get(id, 0):
-            for chunk in told.chunks:
-                self._push(inbox, chunk)
-        if told.state == "running" and id not in inbox.workers:
-            self.tell(None, Follow(id))
-        elif told.state == "done" and inbox.is_open(id):
-            for chunk in retold(id, inbox, told.result or Result()):
-                self._push(inbox, chunk)
 
     async def cancel(self, id: str) -> State | None:
         """End a request, queued or running. The state it was in, or None if the ledger doesn't know it."""
@@ -234,9 +204,9 @@ class Desk:
             if inbox is None:
                 continue
             if inbox.workers.get(chunk.id) is line:
-                self._push(inbox, chunk, line)
+                self.push(inbox, chunk, line)
             elif chunk.failure is not None and chunk.id in self.waiting_ids:  # its deadline passed in the queue
-                self._push(inbox, chunk)
+                self.push(inbox, chunk)
 
     async def drained(self) -> None:
         """Refuse new requests from now on; returns when nobody waits for an answer any more."""
@@ -246,7 +216,8 @@ class Desk:
 
     # ---- for `losses` ----
 
-    def _push(self, inbox: Inbox, chunk: Chunk, line: Line | None = None) -> None:
+    def push(self, inbox: Inbox, chunk: Chunk, line: Line | None = None) -> None:
+        known = len(inbox.chunks)
         try:
             last = inbox.push(chunk)
         except Gap:
@@ -258,6 +229,8 @@ class Desk:
             self.cancel_later([chunk.id])
             self.fail(chunk.id, error.failure())
             return
+        if len(inbox.chunks) == known:
+            return  # it was told before
         if inbox.first_s is None and chunk.tokens:
             inbox.first_s = time.perf_counter()
         if chunk.usage is not None:
@@ -309,10 +282,6 @@ class Desk:
 
 
 CANCELLED = Conflict("The request was cancelled.").failure()
-
-
-def _unknown(id: str) -> NotFound:
-    return NotFound(f"There is no request {id[:100]!r}.", "It never was, or its time is over.")
 
 
 def _seeded(request: Request) -> Request:

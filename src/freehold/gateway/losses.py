@@ -13,6 +13,7 @@ from collections.abc import Collection
 from freehold import log
 from freehold.core import Failure
 from freehold.errors import DeadlinePassed, FreeholdError, Unavailable
+from freehold.gateway.attach import catch_up
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
 from freehold.ledger.protocol import LetGo, Progress
@@ -38,19 +39,20 @@ async def worker_gone(desk: Desk, line: Line) -> None:
     await _apply(desk, line.owner, let_go)
     for id, inbox in mine:
         if id not in let_go.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
-            await desk.catch_up(id, inbox)
+            await catch_up(desk, id, inbox)
 
 
 async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
     """An owner's claims are over."""
     for id in let_go.requeued:
         inbox = desk.inboxes.get(id)
-        if inbox is not None:
+        line = inbox.workers.get(id) if inbox is not None else None
+        if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
             desk.waiting_ids.add(id)
     for id in (*let_go.poisoned, *let_go.ended):
         if id in desk.inboxes:
-            await desk.catch_up(id, desk.inboxes[id])
+            await catch_up(desk, id, desk.inboxes[id])
     desk.wake()
     log.event(
         "worker.gone", level="warning", worker=owner, requeued=len(let_go.requeued), poisoned=len(let_go.poisoned)
@@ -114,7 +116,7 @@ async def _quiet(desk: Desk) -> None:
         await desk.ledger.checkpoint(parts)
     for id, inbox in quiet:
         inbox.heard_s = now_s
-        await desk.catch_up(id, inbox)
+        await catch_up(desk, id, inbox)
 
 
 def give_up(desk: Desk, failure: Failure) -> None:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from freehold.core import Answer, Chunk, Failure, Result, Usage
 from freehold.echo import Echo
-from freehold.errors import ResumeFailed
+from freehold.engine.base import Engine
+from freehold.errors import FreeholdError, ResumeFailed
 from freehold.ledger.protocol import Claim, Ended, Progress
 from freehold.pipe import Begun
+from freehold.worker.failures import failed_chunk
 
 
 class Job:
@@ -122,9 +124,13 @@ def places(claim: Claim) -> int:
     return 1 if claim.request.kind == "embed" else claim.request.n
 
 
-def failed_chunk(id: str, failure: Failure) -> Chunk:
-    """The last chunk of a request that ends with an error."""
-    return Chunk(id, 0, 0, 0, "", finish="error", failure=failure)
+def embedded(engine: Engine, job: Job) -> Chunk:
+    """The one chunk of a request to embed."""
+    try:
+        vectors, tokens = engine.embed(job.request.inputs)
+    except FreeholdError as error:
+        return failed_chunk(job.id, error.failure())
+    return Chunk(job.id, 0, 0, 0, "", finish="stop", usage=Usage(prompt_tokens=tokens), embeddings=vectors)
 
 
 def _together(usages: Sequence[Usage]) -> Usage:

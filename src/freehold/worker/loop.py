@@ -1,8 +1,7 @@
 """The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before they go to the ledger, because a reader waits for the former. Only the end of a
-kept request is recorded first: whoever reads its last chunk may fetch the result at once. What the ledger has of an
-answer is at most `SAVE_EVERY_S` old: from there another worker goes on when this one is lost.
+Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
+first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from freehold import log
+from freehold import log, order
 from freehold.clock import Clock, SystemClock
-from freehold.core import Chunk, Failure, Usage
+from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume, DeadlinePassed, EngineFailed, FreeholdError, StoreError
+from freehold.errors import CannotResume, StoreError
 from freehold.ledger.protocol import Claim, Ended, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
-from freehold.worker.job import Job, failed_chunk, places
+from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
+from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipe_client import PipeClient
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
@@ -138,8 +138,7 @@ class WorkLoop:
         job = self._jobs.get(id)
         if job is not None:
             job.announced = True
-            begun = Begun(job.attempt, job.queued_ms)
-            self._pipe.send(Tokens(list(job.chunks), {id: begun}))
+            self._pipe.send(Tokens(list(job.chunks), {id: Begun(job.attempt, job.queued_ms)}))
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -187,7 +186,7 @@ class WorkLoop:
                     self._add(job, choice)
             except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
                 self._engine.abort(job.id)
-                self._publish([failed_chunk(job.id, _failure(error, job.id))])
+                self._publish([failed_chunk(job.id, failure_of(error, job.id))])
 
     def _add(self, job: Job, choice: int) -> None:
         given = job.given_to(choice)
@@ -202,10 +201,7 @@ class WorkLoop:
 
     def _running(self) -> int:
         """Answers that have not ended."""
-        running = 0
-        for job in self._jobs.values():
-            running += job.left
-        return running
+        return sum([job.left for job in self._jobs.values()])
 
     # ---- step ------------------------------------------------------------------------------------
 
@@ -213,7 +209,7 @@ class WorkLoop:
         self._heart.before_step(self._running(), self._presence.kv_usage)
         if self._to_embed:
             job = self._to_embed.popleft()
-            self._publish([self._embed(job)])
+            self._publish([embedded(self._engine, job)])
             self._heart.read(job.id)
         start_s = self._clock.monotonic_s()
         step = self._engine.step()
@@ -221,13 +217,6 @@ class WorkLoop:
         if step.chunks or step.running:
             self.steplog.add(step, start_s, self._clock.monotonic_s())
         return step.chunks
-
-    def _embed(self, job: Job) -> Chunk:
-        try:
-            vectors, tokens = self._engine.embed(job.request.inputs)
-        except FreeholdError as error:
-            return failed_chunk(job.id, error.failure())
-        return Chunk(job.id, 0, 0, 0, "", finish="stop", usage=Usage(prompt_tokens=tokens), embeddings=vectors)
 
     # ---- publish ---------------------------------------------------------------------------------
 
@@ -285,9 +274,8 @@ class WorkLoop:
         self._next_save_s = now_s + SAVE_EVERY_S
         self._save()
         now_unix_s = self._clock.unix_s()
-        late = [job.id for job in self._jobs.values() if (job.request.deadline_unix_s or now_unix_s + 1) <= now_unix_s]
-        if late:
-            self._publish([failed_chunk(id, TOO_LATE) for id in late])
+        late = [job.id for job in self._jobs.values() if order.overdue(job.request, now_unix_s)]
+        self._publish([failed_chunk(id, TOO_LATE) for id in late])
 
     def _save(self) -> None:
         """One transaction for all. Whoever isn't the claim's holder any more stops."""
@@ -323,19 +311,3 @@ class WorkLoop:
 
     def _done(self) -> bool:
         return self._presence.draining and not self._jobs and not self._unrecorded
-
-
-OVERDUE = DeadlinePassed("The request's deadline passed before it could start.", "It waited in the queue.").failure()
-
-TOO_LATE = DeadlinePassed(
-    "The request's deadline passed while it was answered.", "What was answered until then has been sent.",
-    "Give it more time, or ask for fewer tokens.",
-).failure()  # fmt: skip
-
-
-def _failure(error: Exception, id: str) -> Failure:
-    """A refusal is the client's to read; anything else is a bug, and must not cost the worker its life."""
-    if isinstance(error, FreeholdError):
-        return error.failure()
-    log.event("request.add_failed", level="error", error=error, id=id)
-    return EngineFailed("The engine can't take this request.", f"{type(error).__name__}: {error}").failure()

@@ -1,0 +1,52 @@
+"""Takes up requests that this gateway doesn't know yet, or lost sight of: from the ledger, and from their worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from freehold.core import Result
+from freehold.errors import NotFound
+from freehold.gateway.inbox import Inbox
+from freehold.gateway.retold import retold
+from freehold.pipe import Follow
+
+if TYPE_CHECKING:
+    from freehold.gateway.desk import Desk
+
+
+async def attached(desk: Desk, ids: Sequence[str], resumable_s: float) -> Inbox:
+    """A new inbox with everything that was made of the requests. Raises `NotFound`."""
+    entries = [await desk.ledger.fetch(id) for id in ids]
+    requests = [entry.request for entry in entries if entry is not None]
+    if len(requests) != len(ids):
+        raise unknown(ids[0])
+    if (inbox := desk.inboxes.get(ids[0])) is not None:  # somebody else came first
+        return inbox
+    inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
+    desk.inboxes |= dict.fromkeys(ids, inbox)
+    for id in ids:
+        await catch_up(desk, id, inbox)
+    return inbox
+
+
+async def catch_up(desk: Desk, id: str, inbox: Inbox) -> None:
+    """Read in the ledger how far a request is: what is missing here, and its end if it has ended unheard."""
+    told = await desk.ledger.progress(id, inbox.have(id))
+    if not inbox.is_open(id):
+        return
+    if told is None:
+        desk.fail(id, NotFound(f"The request {id[:100]!r} is gone.", "It was deleted.").failure())
+        return
+    if told.attempt >= inbox.attempts.get(id, 0):
+        for chunk in told.chunks:
+            desk.push(inbox, chunk)
+    if told.state == "running" and id not in inbox.workers:
+        desk.tell(None, Follow(id))
+    elif told.state == "done" and inbox.is_open(id):
+        for chunk in retold(id, inbox, told.result or Result()):
+            desk.push(inbox, chunk)
+
+
+def unknown(id: str) -> NotFound:
+    return NotFound(f"There is no request {id[:100]!r}.", "It never was, or its time is over.")
