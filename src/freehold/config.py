@@ -74,12 +74,15 @@ class EngineConfig:
         0, "Most sequences at once in a worker; 0 takes that of engine.profile or of a fitting profile, else 32."
     )
     kv_cache_mb: int = setting(0, "KV cache of each worker; 0 sizes it for max_batch, within a quarter of memory.")
+    memory_limit_mb: int = setting(
+        0, "Near this much memory of its own a worker is drained and replaced; 0: its share of the machine's."
+    )
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
     remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")
     remote_timeout_s: float = setting(120.0, "Longest wait for the next byte of a remote engine.")
     remote_retries: int = setting(3, "Tries again after a refused or failed connection, with backoff.")
     sim_speed: float = setting(1.0, "Simulated time over real time; 0 is as fast as possible.")
-    sim_faults: str = setting("", "Dials of the sim engine: slow=2,stuck_after=100,crash_after=50,oom_at=64.")
+    sim_faults: str = setting("", "Dials of the sim engine: slow=2,stuck_after=100,crash_after=50,leak_mb=1.")
 
 
 @dataclass(frozen=True, slots=True)

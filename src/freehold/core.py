@@ -173,50 +173,6 @@ class Result(Record, frozen=True):
     total_ms: float = 0.0
 
 
-# ---- what is measured ----------------------------------------------------------------------------
-
-Outcome = Literal["ok", "refused", "failed", "timeout", "cancelled", "unsent"]
-"""`refused`: the server said no at once (429, 503). `unsent`: the run was ended before its time came."""
-
-
-class Sample(Record, frozen=True):
-    """One request of a load run as its client saw it. Times are seconds since the run began, on one monotonic
-    clock; latencies count from `intended_s`, so a client that sends late hides nothing."""
-
-    number: int
-    intended_s: float
-    """When the schedule wanted it sent."""
-    sent_s: float
-    end_s: float
-    outcome: Outcome
-    first_s: float | None = None
-    """The first token's arrival."""
-    status: int = 0
-    """HTTP status; 0 without a reply."""
-    error: str = ""
-    retry_after_s: float | None = None
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    gaps_ms: tuple[float, ...] = ()
-    """Between token events, in order (ITL); empty where the answer wasn't streamed."""
-    queue_ms: float | None = None
-    """As the server tells it."""
-    group: str = ""
-    """Tenant, user or conversation it belongs to."""
-
-
-class LoggedRequest(Record, frozen=True):
-    """One line of Freehold's request log: what a load test needs to play it again, and no text."""
-
-    arrival_unix_s: float
-    input_tokens: int
-    output_tokens: int
-    tenant: str = ""
-    priority: int = 0
-    deadline_unix_s: float | None = None
-
-
 # ---- who does it ---------------------------------------------------------------------------------
 
 Phase = Literal["download", "convert", "map", "compile", "warmup"]
@@ -276,7 +232,8 @@ class ModelCard(Record, frozen=True):
     """From a profile; None without one."""
 
 
-WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "stopped", "dead"]
+WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "hung", "stopped", "dead"]
+"""hung: it lives, but has not moved for longer than its work can take. stopped: it left because it was told to."""
 
 
 class WorkerStatus(Record, frozen=True):
@@ -300,6 +257,13 @@ class WorkerStatus(Record, frozen=True):
     tokens: int = 0
     kv_usage: float | None = None
     """Share of the KV cache in use, 0 to 1; None where the engine hides it, or before it is ready."""
+    variant: str = ""
+    """Where the weights behind the model's name came from."""
+    lots: tuple[int, int] = (0, 100)
+    """It takes requests whose lot is in [first, second): during a rollout, its share of a hundred."""
+    step_limit_ms: float | None = None
+    """What it is doing may take this long before it counts as hung; None while it loads."""
+    memory_limit_bytes: int = 0
 
 
 class StepRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -2,17 +2,19 @@
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
-work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket and sends
-`Fleet`.
+work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends
+`Fleet`, and answers what it is asked to do (`Ask`, `Told`).
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
-from freehold.core import Chunk, ModelCard, StepRecord, WorkerStatus
+from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
 
 MAX_FRAME_BYTES = 64 << 20
 
@@ -74,7 +76,7 @@ class Follow(Frame, tag="follow"):
 
 
 class Drain(Frame, tag="drain"):
-    """Finish what runs, claim nothing more, leave. Workers obey it; nobody sends it yet: here SIGTERM does the same."""
+    """Finish what runs, claim nothing more, leave: what SIGTERM says too."""
 
 
 class AskSteps(Frame, tag="ask_steps"):
@@ -91,13 +93,90 @@ class Steps(Frame, tag="steps"):
     steps: list[StepRecord]
 
 
+RolloutState = Literal["finding", "loading", "comparing", "taking_over", "done", "rolled_back"]
+
+
+class RolloutStatus(Record, frozen=True):
+    """How far a new model is on its way to take an old one's place."""
+
+    state: RolloutState
+    name: str
+    """The name in the API, which stays."""
+    model: str
+    """What is rolled out, as it was asked for."""
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    """Since it began."""
+    canary_percent: int = 0
+    window_s: float = 0.0
+    old_answers: int = 0
+    """Requests that ended while both were compared; so of the others."""
+    new_answers: int = 0
+    old_failed: int = 0
+    new_failed: int = 0
+    old_p99_ms: float | None = None
+    """From claimed to ended."""
+    new_p99_ms: float | None = None
+
+
 class Fleet(Frame, tag="fleet"):
     """The supervisor's view of all its workers, dead and restarting ones included."""
 
     workers: list[WorkerStatus]
+    rollout: RolloutStatus | None = None
+    """The last one."""
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet
+class DrainWorker(Record, frozen=True, tag="drain"):
+    """`worker` shall finish and leave; with `replace`, once another is ready to take its place."""
+
+    worker: str
+    replace: bool = False
+
+
+class RollOut(Record, frozen=True, tag="roll_out"):
+    """`model` shall take the place of what is served under `name` ("": the only one), unless it does worse."""
+
+    model: str
+    name: str = ""
+    canary_percent: int = 10
+    """Its share of the requests while it is compared; 100: it takes over without being compared."""
+    window_s: float = 60.0
+
+
+class EndRollout(Record, frozen=True, tag="end_rollout"):
+    """Roll back what is on its way."""
+
+
+class Reload(Record, frozen=True, tag="reload"):
+    """Read the settings again, and change what they change."""
+
+
+class Upgrade(Record, frozen=True, tag="upgrade"):
+    """Put a new process of the installed version in each one's place: first the gateway, then the workers."""
+
+
+Order = DrainWorker | RollOut | EndRollout | Reload | Upgrade
+"""What the supervisor can be asked to do."""
+
+
+class Ask(Frame, tag="ask"):
+    """The gateway asks the supervisor, for somebody who may. `number` comes back with the answer."""
+
+    number: int
+    order: Order
+
+
+class Told(Frame, tag="told"):
+    """The supervisor's answer to `Ask`: what it does now, or why it doesn't."""
+
+    number: int
+    told: Json = {}
+    failure: Failure | None = None
+
+
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet | Ask | Told
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

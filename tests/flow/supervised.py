@@ -16,8 +16,9 @@ import msgspec
 
 from freehold import log
 from freehold.config import Config, EngineConfig, LogConfig, ServerConfig, StoreConfig
+from freehold.worker.events import Event
 from freehold.worker.restarts import Limits
-from freehold.worker.supervisor import Event, Supervisor
+from freehold.worker.supervisor import Supervisor
 
 PATIENCE_S = 90.0
 

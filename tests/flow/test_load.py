@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freehold.core import Sample
 from freehold.errors import Unauthorized, Unreachable, UsageError
 from freehold.gateway import auth
 from freehold.loadtest.arrivals import Times, constant, poisson
@@ -26,6 +25,7 @@ from freehold.loadtest.null import NullServer
 from freehold.loadtest.probe import probe
 from freehold.loadtest.record import columns, open_run
 from freehold.loadtest.target import Ask, Target
+from freehold.sample import Sample
 from server import Server
 
 

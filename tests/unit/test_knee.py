@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core import Sample
 from freehold.errors import FreeholdError
+from freehold.sample import Sample
 from freehold.sizing.answer import answer
 from freehold.sizing.bracket import Guess, Ladder, guess, rising_fit
 from freehold.sizing.cause import cause

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core import Outcome, Sample
 from freehold.errors import UsageError
 from freehold.loadtest.compare import agreement, differences
 from freehold.loadtest.figures import compute, plain
 from freehold.loadtest.proof import dispersion, prove
 from freehold.loadtest.record import OUTCOMES, Recorder, columns, manifest, open_run
 from freehold.loadtest.spread import Spread
+from freehold.sample import Outcome, Sample
 
 
 def sample(number: int, outcome: Outcome = "ok", at_s: float = 0.0, e2e_s: float = 1.0, **more: object) -> Sample:

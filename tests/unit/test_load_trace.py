@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from freehold.core import LoggedRequest
 from freehold.errors import UsageError
 from freehold.loadtest.formats.row import Row
 from freehold.loadtest.prompts import Scale, of_length, of_trace
 from freehold.loadtest.trace import of_rows, read
+from freehold.sample import LoggedRequest
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n2023-11-16 18:17:05.9799600,3180,8\n"

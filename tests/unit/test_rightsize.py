@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freehold.core import Sample, StepRecord
+from freehold.core import StepRecord
 from freehold.errors import UsageError
 from freehold.profile import Profile, StepLaw, open_profile, step_ms
+from freehold.sample import Sample
 from freehold.sizing import slo
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells

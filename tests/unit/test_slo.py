@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core import Sample
 from freehold.errors import UsageError
+from freehold.sample import Sample
 from freehold.sizing.slo import Objective, judge, parse
 
 

@@ -170,7 +170,7 @@ def test_what_was_running_goes_back_to_the_queue(tmp_path: Path) -> None:
     with site.prepared(at(tmp_path)) as place:
         ledger = SqliteLedger(place.store_path)
         ledger.accept([Request(id="a", model="m", kind="text")])
-        assert ledger.claim("worker-1:1", 1)
+        assert ledger.claim("worker-1:1", 1, "m")
     with site.prepared(at(tmp_path)):
         assert ledger.depth().queued == 1
     ledger.close()

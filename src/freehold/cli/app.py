@@ -17,13 +17,16 @@ from freehold.cli import (
     config,
     cost,
     doctor,
+    drain,
     internal,
     keys,
     knee,
     load,
     profile,
+    renew,
     report,
     restarts,
+    rollout,
     serve,
     simulate,
     size,
@@ -42,7 +45,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVE, LOOK, MEASURE, MONEY, SET = "Serve", "Look", "Measure", "The money", "Set up"
+SERVE, LOOK, CHANGE, MEASURE, MONEY, SET = (
+    "Serve", "Look", "Change without loss", "Measure", "The money", "Set up",
+)  # fmt: skip
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("load", rich_help_panel=MEASURE)(load.load)
@@ -58,6 +63,10 @@ app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("cost", rich_help_panel=MONEY)(cost.cost)
 app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
 app.command("report", rich_help_panel=MONEY)(report.report)
+app.command("drain", rich_help_panel=CHANGE)(drain.drain)
+app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
+app.command("reload", rich_help_panel=CHANGE)(renew.reload)
+app.command("upgrade", rich_help_panel=CHANGE)(renew.upgrade)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)

@@ -12,8 +12,8 @@ from freehold.errors import FreeholdError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from freehold.core import Sample
     from freehold.profile import Profile
+    from freehold.sample import Sample
     from freehold.sizing.steplaw import Fit
 
 KEPT_STEPS = 4096

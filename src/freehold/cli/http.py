@@ -72,8 +72,22 @@ def _plain(error: Exception) -> str:
 
 def get_json(url: str, path: str, api_key: str | None = None) -> dict[str, Any]:
     """The JSON object at `path` of the server. Raises `Unreachable`, or the error the server answered with."""
+    return _exchange(url, "GET", path, None, api_key)
+
+
+def post_json(url: str, path: str, body: dict[str, Any], api_key: str | None = None) -> dict[str, Any]:
+    """What the server answers to `body`. Raises as `get_json` does."""
+    return _exchange(url, "POST", path, body, api_key)
+
+
+def delete_json(url: str, path: str, api_key: str | None = None) -> dict[str, Any]:
+    """What the server answers to a DELETE. Raises as `get_json` does."""
+    return _exchange(url, "DELETE", path, None, api_key)
+
+
+def _exchange(url: str, method: str, path: str, body: dict[str, Any] | None, api_key: str | None) -> dict[str, Any]:
     with client(url, api_key) as http, reaching(url):
-        response = http.get(path, timeout=httpx.Timeout(30.0, connect=CONNECT_S))
+        response = http.request(method, path, json=body, timeout=httpx.Timeout(30.0, connect=CONNECT_S))
     raise_for_error(response)
     try:
         found = response.json()

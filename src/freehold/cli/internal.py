@@ -22,9 +22,16 @@ def gateway(internal: Tether) -> None:
     from freehold import log
     from freehold.gateway import process
     from freehold.worker import tether
+    from freehold.worker.pulse import GATEWAY_S, Pulse
 
     order = tether.receive(internal, tether.GatewayOrder)
     tether.leave_with_supervisor(internal)
     config = tether.config_of(order)
     log.setup(config.log.level, config.log.format, process="gateway")
-    sys.exit(process.run(config, order.store_path, order.pipe_path, order.listen_fd, internal))
+    pulse = Pulse(order.pulse_fd) if order.pulse_fd is not None else None
+
+    def beat() -> None:
+        if pulse is not None:
+            pulse.beat(GATEWAY_S)
+
+    sys.exit(process.run(config, order.store_path, order.pipe_path, order.listen_fd, internal, beat))

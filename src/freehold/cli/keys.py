@@ -20,13 +20,18 @@ def add(
         int, typer.Option(help="-100 (soonest) to 100; its requests may name this one or a later one.")
     ] = 0,
     max_queued: Annotated[int, typer.Option(help="Requests of this key that may wait at a time; 0: no limit.")] = 0,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="It may also change what runs: drain workers, roll out models.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Make a key and show it once."""
     from freehold import config
     from freehold.gateway import auth
 
-    key, token = auth.add(config.home_dir(), name, deadline_ms=deadline_ms, priority=priority, max_queued=max_queued)
+    key, token = auth.add(
+        config.home_dir(), name, deadline_ms=deadline_ms, priority=priority, max_queued=max_queued, admin=admin
+    )
     if as_json:
         print_json({"id": key.id, "name": key.name, "key": token})
         return

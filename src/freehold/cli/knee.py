@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.knee_probe import Live
-    from freehold.core import Sample
     from freehold.loadtest.probe import Found
     from freehold.loadtest.trace import Trace
+    from freehold.sample import Sample
     from freehold.sizing.answer import Answer
     from freehold.sizing.capacity import Capacity
     from freehold.sizing.found import Plan

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from freehold.core import Json, Sample
+from freehold.core import Json
 from freehold.loadtest.arrivals import Times, arrivals, steady
 from freehold.loadtest.generator import Closed, Run, play
 from freehold.loadtest.record import Recorder, manifest
 from freehold.loadtest.target import Ask, Prompts, Target
+from freehold.sample import Sample
 
 if TYPE_CHECKING:
     from freehold.loadtest.trace import Trace

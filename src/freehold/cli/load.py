@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.load_plan import Plan
-    from freehold.core import Sample
     from freehold.loadtest.probe import Found
     from freehold.loadtest.proof import Proof
     from freehold.loadtest.record import Columns, Recorded
     from freehold.loadtest.target import Target
+    from freehold.sample import Sample
 
 INTERRUPTED = 130
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.status import Status
 
-    from freehold.core import Sample
     from freehold.loadtest.figures import Figures
     from freehold.loadtest.proof import Dispersion, Proof
+    from freehold.sample import Sample
 
 WINDOW_S = 10.0
 LINE_S = 5.0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
@@ -13,7 +13,7 @@ from freehold.errors import FreeholdError, UsageError, from_failure
 
 if TYPE_CHECKING:
     from freehold.cli.startup import StartUp
-    from freehold.config import Config
+    from freehold.config import Config, Setting
     from freehold.engine.base import EngineName, EngineSpec
 
 Model = Annotated[
@@ -56,14 +56,18 @@ def serve(
         "engine.context_tokens": context,
         "engine.max_batch": max_batch,
     }
-    config, told = settings.load(flags | overrides(set_), file=Path(config_file) if config_file else None)
+
+    def read() -> tuple[Config, list[Setting]]:
+        return settings.load(flags | overrides(set_), file=Path(config_file) if config_file else None)
+
+    config, told = read()
     log.setup(config.log.level, config.log.format)
     _warn_if_open(config, {each.name: each.source for each in told})
     start_up = StartUp(config, as_json=as_json)
-    raise typer.Exit(_run(config, start_up))
+    raise typer.Exit(_run(config, start_up, lambda: read()[0]))
 
 
-def _run(config: Config, start_up: StartUp) -> int:
+def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
     from freehold.worker.supervisor import Supervisor
@@ -74,7 +78,7 @@ def _run(config: Config, start_up: StartUp) -> int:
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
         spec = settle(config, start_up)
-        code = Supervisor(config, spec, on_event=start_up.event, site=site).run()
+        code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code
@@ -101,7 +105,14 @@ def _warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
     )  # fmt: skip
 
 
-def settle(config: Config, start_up: StartUp) -> EngineSpec:
+class Listener(Protocol):
+    """Who hears how the model is found."""
+
+    def progress(self, what: str, done: int, total: int) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+def settle(config: Config, start_up: Listener) -> EngineSpec:
     """Find the model's files (downloading if it must), choose the engine, divide the machine."""
     from freehold import machine
     from freehold.engine import choose, profiled

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from freehold.cli.fleet_law import Known
     from freehold.cli.simulate import Traffic
-    from freehold.core import Sample
+    from freehold.sample import Sample
     from freehold.sizing.answer import Answer as Knee
     from freehold.sizing.capacity import Capacity
     from freehold.sizing.rightsize import Answer

@@ -15,7 +15,7 @@ from freehold.core import Failure, ModelCard
 
 if TYPE_CHECKING:
     from freehold.config import Config
-    from freehold.worker.supervisor import Event
+    from freehold.worker.events import Event
 
 PHASES = {
     "download": "downloading",
@@ -77,6 +77,11 @@ class StartUp:
                 self._quiet()
                 why = f": {event.failure.what} {event.failure.why}".rstrip() if event.failure else "."
                 self.say(f"{event.process} {event.reason}{why} It starts again in {event.seconds or 0:.1f} s.")
+            case "change":
+                self._quiet()
+                self.say(event.detail)
+            case "left":
+                self.say(f"{event.process} has left.")
             case "gave_up":
                 self._quiet()
                 self.failure = event.failure

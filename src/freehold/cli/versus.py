@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.load_plan import Plan
-    from freehold.core import Sample
     from freehold.loadtest.compare import Agreement
     from freehold.loadtest.generator import Run
     from freehold.loadtest.probe import Found
+    from freehold.sample import Sample
 
 INTERRUPTED = 130
 Text = str | None

@@ -21,6 +21,7 @@ from freehold.gateway.auth import Guard
 from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
+from freehold.gateway.control import control_router
 from freehold.gateway.desk import Desk
 from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
 from freehold.gateway.embeddings import embeddings_route
@@ -70,6 +71,7 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     app.include_router(responses_router(responses))
     _add_generations(app, desk)
     _add_models(app, desk, guard)
+    app.include_router(control_router(desk, guard))
     _add_health(app, desk)
     told = document(app, guard.required)  # once: it takes a good part of a second
     _add_pages(app, told)

@@ -23,7 +23,7 @@ import msgspec
 from freehold import log
 from freehold.config import ServerConfig
 from freehold.core import Record
-from freehold.errors import ConfigError, Unauthorized, UsageError
+from freehold.errors import ConfigError, Forbidden, Unauthorized, UsageError
 
 _PREFIX = "fh-"
 
@@ -42,6 +42,8 @@ class Key(Record, frozen=True):
     """Of requests that name none, and the soonest they may name."""
     max_queued: int = 0
     """Its requests that may wait at a time; 0: as many as anybody's."""
+    admin: bool = False
+    """May change what runs: drain workers, roll out models."""
 
 
 LOCAL = Key(id="local", name="local", sha256="", last4="", created_unix_s=0.0)
@@ -53,7 +55,9 @@ class KeyFile(Record, frozen=True):
     keys: tuple[Key, ...] = ()
 
 
-def add(home: Path, name: str, *, deadline_ms: int = 0, priority: int = 0, max_queued: int = 0) -> tuple[Key, str]:
+def add(
+    home: Path, name: str, *, deadline_ms: int = 0, priority: int = 0, max_queued: int = 0, admin: bool = False
+) -> tuple[Key, str]:
     """Make a key for `name`. Returns it and the token, which can't be had again."""
     name = name.strip()
     if priority not in PRIORITIES:
@@ -63,7 +67,7 @@ def add(home: Path, name: str, *, deadline_ms: int = 0, priority: int = 0, max_q
     token = _PREFIX + secrets.token_urlsafe(32)
     key = Key(
         id="key_" + secrets.token_hex(6), name=name, sha256=_hash(token), last4=token[-4:], created_unix_s=time.time(),
-        deadline_ms=deadline_ms, priority=priority, max_queued=max_queued,
+        deadline_ms=deadline_ms, priority=priority, max_queued=max_queued, admin=admin,
     )  # fmt: skip
     with _locked(home):
         keys = _read(_path(home))
@@ -139,6 +143,15 @@ class Guard:
     def _know(self, keys: Iterable[Key]) -> None:
         self._by_hash = {key.sha256: key for key in keys}
         self._by_id = {key.id: key for key in self._by_hash.values()}
+
+    def check_admin(self, tenant: str) -> None:
+        """Raises `Forbidden` unless the key with this id may change what runs."""
+        if not any(key.id == tenant and key.admin for key in self._by_hash.values()):
+            raise Forbidden(
+                "This API key may not change what runs here.",
+                "It has no admin right.",
+                "`freehold keys add NAME --admin` makes one that has.",
+            )
 
     def _reload(self) -> None:
         try:

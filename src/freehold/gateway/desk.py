@@ -7,30 +7,29 @@ works on it. Runs in the event loop only.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-import msgspec
-
 from freehold import log
 from freehold.config import ServerConfig
-from freehold.core import MADE_SEEDS, Chunk, Failure, ModelCard, Request
+from freehold.core import Chunk, Failure, ModelCard, Request
 from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
+from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
 from freehold.gateway.intake import Intake
+from freehold.gateway.rouse import Rouse
+from freehold.gateway.seeds import seeded
+from freehold.gateway.supervisor import Supervisor
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.telemetry.metrics import Metrics
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
-AFTER_DEADLINE_S = 0.002
-"""A store calls a request overdue at its deadline, and a timer may ring a little early."""
 
 
 class Desk:
@@ -41,8 +40,9 @@ class Desk:
         key_of: Callable[[str], Key] = lambda tenant: LOCAL,
     ) -> None:  # fmt: skip
         self.ledger = ledger
-        ledger.on_visible = self.wake
         self.fleet = fleet
+        self.wake = ledger.on_visible = Rouse(fleet)
+        self.supervisor = Supervisor()
         self.server = server
         self.metrics = metrics
         self.spawn = spawn
@@ -55,11 +55,10 @@ class Desk:
         """Once the process can't wait any longer: what those who follow background answers are told."""
         self._followers: list[Callable[[], None]] = []
         self._idle = asyncio.Event()
-        self._wake_due = False
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
-        self._alarms: dict[str, asyncio.TimerHandle] = {}
+        self._alarms = Alarms(lambda: spawn(self.expire()))
         self.intake = Intake(fleet, server, metrics, self._given, key_of)
 
     # ---- for the routes ----
@@ -98,7 +97,7 @@ class Desk:
         `lasting`: they go on without a reader (`keep` must be set).
         """
         self.check_open()
-        requests = self.intake.admit(tuple(_seeded(request) for request in requests))
+        requests = self.intake.admit(tuple(seeded(request) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
@@ -112,7 +111,8 @@ class Desk:
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
             for request in requests:
-                self._mind_deadline(request)
+                if request.id in self.waiting_ids:
+                    self._alarms.set(request)
             return inbox
         self.forget(*(request.id for request in requests))
         return await self.follow(ids, requests[0].tenant, resumable_s)
@@ -124,14 +124,6 @@ class Desk:
         if inbox.request.tenant != tenant:
             raise attach.unknown(ids[0])
         return inbox
-
-    def _mind_deadline(self, request: Request) -> None:
-        """Whoever waits past the deadline is told at once, though no worker looks into the queue just then."""
-        if request.deadline_unix_s is None or request.id not in self.waiting_ids:
-            return
-        left_s = max(0.0, request.deadline_unix_s - time.time()) + AFTER_DEADLINE_S
-        ring = asyncio.get_running_loop().call_later(left_s, lambda: self.spawn(self.expire()))
-        self._alarms[request.id] = ring
 
     async def expire(self) -> None:
         """End what waits past its deadline."""
@@ -214,7 +206,7 @@ class Desk:
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
                 self.waiting_ids.discard(id)
                 self.intake.begun(id, line, inbox.queued_ms)
-                self._disarm(id)
+                self._alarms.clear(id)
         self.intake.stepped(line, frame.chunks)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
@@ -274,11 +266,6 @@ class Desk:
         inbox = self.inboxes.get(id)
         return inbox.tokens / len(inbox.requests) if inbox is not None else 0.0
 
-    def _disarm(self, id: str) -> None:
-        alarm = self._alarms.pop(id, None)
-        if alarm is not None:
-            alarm.cancel()
-
     def fail(self, id: str, failure: Failure) -> None:
         inbox = self.inboxes.get(id)
         if inbox is not None:
@@ -290,7 +277,7 @@ class Desk:
             self.inboxes.pop(id, None)
             self.waiting_ids.discard(id)
             self.intake.left(id)
-            self._disarm(id)
+            self._alarms.clear(id)
         self._look_idle()
 
     def _look_idle(self) -> None:
@@ -309,24 +296,5 @@ class Desk:
         for each in [line] if line is not None else list(self.fleet.lines.values()):
             each.send(frame)
 
-    def wake(self) -> None:
-        """Tell the workers, once for all that is accepted in this turn of the loop."""
-        if not self._wake_due:
-            self._wake_due = True
-            asyncio.get_running_loop().call_soon(self._wake_now)
-
-    def _wake_now(self) -> None:
-        self._wake_due = False
-        for line in self.fleet.lines.values():
-            line.send(Wake())
-
 
 CANCELLED = Conflict("The request was cancelled.").failure()
-
-
-def _seeded(request: Request) -> Request:
-    """A request without a seed gets one, so that it makes the same tokens if it has to be made again."""
-    if request.kind == "embed" or request.sampling.seed is not None:
-        return request
-    sampling = msgspec.structs.replace(request.sampling, seed=MADE_SEEDS + secrets.randbelow(MADE_SEEDS // 2))
-    return msgspec.structs.replace(request, sampling=sampling)

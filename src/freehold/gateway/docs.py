@@ -17,7 +17,7 @@ from freehold.gateway.wire_answers import ErrorReply
 _ERRORS = {
     400: "The request is malformed, out of range, or asks for what isn't supported; `param` names the field.",
     401: "An API key is needed, or the one given is not valid.",
-    403: "This origin may not use the server, or the key may not ask for this priority.",
+    403: "This origin may not use the server, or this key may not do that.",
     404: "There is no such model or object.",
     408: "The request took too long to arrive.",
     409: "It is in a state that doesn't allow this, or was cancelled.",

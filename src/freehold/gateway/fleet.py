@@ -93,18 +93,22 @@ class Fleet:
             model = status.model or (self._cards[name].name if name in self._cards else "")
             restarts = max(status.restarts, known.restarts if known else 0)
             error = status.last_error or (known.last_error if known else "")
-            rows[name] = msgspec.structs.replace(status, model=model, restarts=restarts, last_error=error)
+            state = "hung" if self._hangs(name) else status.state
+            rows[name] = msgspec.structs.replace(status, state=state, model=model, restarts=restarts, last_error=error)
         return [rows[name] for name in sorted(rows)]
 
     def models(self) -> dict[str, ModelCard]:
         """Cards of the models that are served, or will be again when their workers are back."""
         return {
             **(self._remembered if self.someone_coming() else {}),
-            **{card.name: card for card in self._cards.values()},
+            **{self._cards[worker].name: self._cards[worker] for worker in sorted(self._cards, key=self._weight)},
         }
 
     def someone_ready(self) -> bool:
-        return any(name in self._cards and status.state in _SERVING for name, status in self._statuses.items())
+        return any(
+            name in self._cards and status.state in _SERVING and not self._hangs(name)
+            for name, status in self._statuses.items()
+        )
 
     def someone_coming(self) -> bool:
         """A worker is connected, or its supervisor is starting one."""
@@ -202,6 +206,18 @@ class Fleet:
         return answer.result()
 
     # ---- inside ----
+
+    def _weight(self, worker: str) -> int:
+        """How much of its model's requests it takes: while two models have one name, the larger share speaks for it."""
+        status = self._statuses.get(worker)
+        if status is None or status.state not in _SERVING:
+            return -1
+        return status.lots[1] - status.lots[0]
+
+    def _hangs(self, worker: str) -> bool:
+        """It can't say so itself: its supervisor does."""
+        told = (self._supervised or {}).get(worker)
+        return told is not None and told.state == "hung"
 
     def _learn(self, worker: str, card: ModelCard | None) -> None:
         if card is not None:

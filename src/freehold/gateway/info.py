@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from typing import Annotated
@@ -55,11 +56,12 @@ def one_model(desk: Desk, name: str) -> Json:
 
 def readiness(desk: Desk) -> tuple[int, Json]:
     """Status and body of /readyz: ready when a request sent now would be worked on."""
+    states = dict(Counter(row.state for row in desk.fleet.workers()))
     if desk.draining:
-        return 503, {"status": "not_ready", "reason": "The server is shutting down."}
-    if not desk.fleet.someone_ready():
-        return 503, {"status": "not_ready", "reason": desk.fleet.why_not_ready()}
-    return 200, {"status": "ready", "reason": desk.fleet.why_not_ready()}
+        return 503, {"status": "not_ready", "reason": "The server is shutting down.", "workers": states}
+    ready = desk.fleet.someone_ready()
+    status = "ready" if ready else "not_ready"
+    return 200 if ready else 503, {"status": status, "reason": desk.fleet.why_not_ready(), "workers": states}
 
 
 def worker_list(desk: Desk) -> Json:

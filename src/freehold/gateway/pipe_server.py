@@ -14,7 +14,7 @@ import msgspec
 from freehold import log
 from freehold.gateway.desk import Desk
 from freehold.gateway.losses import worker_gone
-from freehold.pipe import Fleet, Frame, Hello, Reader, Status, Steps, Tokens, encode, owner
+from freehold.pipe import Fleet, Frame, Hello, Reader, Status, Steps, Tokens, Told, encode, owner
 
 
 class PipeLine(asyncio.Protocol):
@@ -45,6 +45,9 @@ class PipeLine(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        supervisor = self._desk.supervisor
+        if supervisor.line is self:
+            supervisor.line = None
         if self.worker and self._desk.fleet.lines.get(self.worker) is self:
             self._desk.fleet.gone(self)
             self._desk.spawn(worker_gone(self._desk, self))
@@ -71,7 +74,11 @@ class PipeLine(asyncio.Protocol):
         elif isinstance(frame, Steps):
             fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
+            self._desk.supervisor.line = self
+            self._desk.supervisor.rollout = frame.rollout
             fleet.supervised(frame.workers)
+        elif isinstance(frame, Told):
+            self._desk.supervisor.told(frame)
         else:
             log.event("pipe.unexpected", level="warning", worker=self.worker, frame=type(frame).__name__)
 

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -52,32 +52,41 @@ _EXPOSED = (
 _LAST_WORDS_S = 2.0
 _KEEP_ALIVE_S = 75
 _LOOK_S = 0.02
+_BEAT_S = 1.0
+_GRACE_S = 1.0
 _SWITCH_S = 0.0005
 """How long the event loop may keep the ledger's thread from running, and that one the loop: Python's own 5 ms would be
 felt in every first token."""
 
 
 def run(
-    config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None
-) -> int:
+    config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> int:  # fmt: skip
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
     To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that
-    is ready has dialled in; or `{"state": "failed", "failure": ...}`.
+    is ready has dialled in, then `{"state": "left"}`; or `{"state": "failed", "failure": ...}`. `beat` is called every
+    second while the loop turns.
     """
     sys.setswitchinterval(_SWITCH_S)
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd))
+            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat))
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
         _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
         return error.exit_code
+    _report(status_fd, {"state": "left"})
+    return code
 
 
-async def _serve(config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None) -> int:
+async def _serve(
+    config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None,
+    beat: Callable[[], None],
+) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
     ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
     await ledger.start()
@@ -106,15 +115,28 @@ async def _serve(config: Config, store: str, pipe_path: Path, listener: socket.s
             if status_fd is None or not log.at_terminal():
                 log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
+            beating = group.create_task(_live(beat))
             group.create_task(_announce(desk, status_fd))
-            await asyncio.wait([serving, group.create_task(signals.first.wait())], return_when=asyncio.FIRST_COMPLETED)
+            stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
+            await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
+            if signals.retire.is_set() and not signals.first.is_set():
+                await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
             watching.cancel()
+            beating.cancel()
             signals.first.set()
+            signals.retire.set()
     finally:
         await ledger.close()
     return 0
+
+
+async def _live(beat: Callable[[], None]) -> None:
+    """Show that the loop turns."""
+    while True:
+        beat()
+        await asyncio.sleep(_BEAT_S)
 
 
 async def _announce(desk: Desk, status_fd: int | None) -> None:
@@ -144,6 +166,23 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
     await serving
 
 
+async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
+    """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
+    and close each once it is quiet. However long it takes, unless a stop is asked for."""
+    for listening in server.servers:
+        listening.close()
+    await _wait_for(signals.first, _GRACE_S)
+    while (desk.open or server.server_state.connections) and not signals.first.is_set():
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        await _wait_for(signals.first, _GRACE_S / 4)
+
+
+async def _wait_for(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+
+
 class _Server(uvicorn.Server):
     """uvicorn, with its signals left to us and a word when it listens."""
 
@@ -161,11 +200,13 @@ class _Server(uvicorn.Server):
 
 
 class _Signals:
-    """SIGTERM and SIGINT: the first asks to drain, the second insists."""
+    """SIGTERM and SIGINT: the first asks to drain, the second insists. SIGUSR1: another has taken over."""
 
     def __init__(self) -> None:
         self.first = asyncio.Event()
         self.second = asyncio.Event()
+        self.retire = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.retire.set)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._came)
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from freehold.core import WorkerState
+
 
 class Answer(BaseModel):
     """Base of every reply's schema."""
@@ -196,12 +198,14 @@ class Alive(Answer):
 class Ready(Answer):
     status: Literal["ready", "not_ready"]
     reason: str
+    workers: dict[WorkerState, int]
+    """How many are in each state."""
 
 
 class WorkerReply(Answer):
     name: str
     pid: int
-    state: Literal["starting", "loading", "ready", "busy", "draining", "stopped", "dead"]
+    state: WorkerState
     model: str
     engine: str
     running: int
@@ -214,6 +218,14 @@ class WorkerReply(Answer):
     tokens: int
     kv_usage: float | None
     """Share of the KV cache in use; null where the engine hides it."""
+    variant: str
+    """What lies behind the model's name."""
+    lots: tuple[int, int]
+    """It takes requests whose lot (0 to 99) is in [first, second)."""
+    step_limit_ms: float | None
+    """How long its present step may take before it counts as hung; null while it loads."""
+    memory_limit_bytes: int
+    """Near this it is drained and replaced; 0 is no limit."""
 
 
 class WorkerList(Answer):

@@ -12,7 +12,8 @@ from itertools import pairwise
 import httptools
 import msgspec
 
-from freehold.core import Json, Outcome, Sample
+from freehold.core import Json
+from freehold.sample import Outcome, Sample
 
 TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|arguments)": ?"(?!")')
 """An event with text in it. Quotes inside a JSON text are escaped, so an answer can't look like this."""

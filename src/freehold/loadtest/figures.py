@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from freehold.core import Json, Record, Sample
+from freehold.core import Json, Record
 from freehold.loadtest.record import OUTCOMES, Columns, columns
 from freehold.loadtest.spread import Spread
+from freehold.sample import Sample
 
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
 GAPS_AT_ONCE = 1 << 18

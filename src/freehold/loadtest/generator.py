@@ -15,13 +15,14 @@ from typing import Literal, Self
 import msgspec
 import numpy as np
 
-from freehold.core import Record, Sample
+from freehold.core import Record
 from freehold.errors import FreeholdError, UsageError
 from freehold.loadtest.arrivals import Times, dice
 from freehold.loadtest.hand import Hand
 from freehold.loadtest.orders import Begin, Due, Setup, Stop
 from freehold.loadtest.place import find, head
 from freehold.loadtest.target import Address, Prompts, Target, address
+from freehold.sample import Sample
 
 TICK_S = 0.25
 LEAD_S = 2.0

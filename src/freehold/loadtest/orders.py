@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from freehold.core import Record, Sample
+from freehold.core import Record
 from freehold.loadtest.target import Address
+from freehold.sample import Sample
 
 LENGTH = struct.Struct("!I")
 

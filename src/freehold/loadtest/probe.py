@@ -8,11 +8,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from freehold.core import Record, Sample
+from freehold.core import Record
 from freehold.errors import EngineFailed, NotFound, Overloaded, RequestError, Unauthorized, Unavailable
 from freehold.loadtest.generator import play
 from freehold.loadtest.prompts import Pool, Scale
 from freehold.loadtest.target import Ask, Target
+from freehold.sample import Sample
 
 FEW_WORDS, MANY_WORDS = 8, 72
 WAIT_S = 120.0

@@ -20,12 +20,12 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from freehold.core import Outcome, Sample
 from freehold.loadtest.client import Exchange
 from freehold.loadtest.connection import Connection, ParserError, tls_context
 from freehold.loadtest.orders import Begin, Due, More, Order, Report, Setup, Stop
 from freehold.loadtest.upward import Upward
 from freehold.loadtest.waiting import NOBODY, Waiting
+from freehold.sample import Outcome, Sample
 
 if TYPE_CHECKING:
     import ssl

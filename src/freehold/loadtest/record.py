@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 import freehold
 from freehold import machine
-from freehold.core import Json, Outcome, Record, Sample
+from freehold.core import Json, Record
 from freehold.errors import UsageError
+from freehold.sample import Outcome, Sample
 
 SAMPLES = "samples.jsonl"
 MANIFEST = "manifest.json"

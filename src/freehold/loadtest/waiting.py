@@ -7,9 +7,9 @@ import math
 import random
 from collections import deque
 
-from freehold.core import Outcome
 from freehold.loadtest.client import Exchange
 from freehold.loadtest.orders import Due, More, Setup
+from freehold.sample import Outcome
 
 PAUSE_S = 0.25
 """So long at least a user waits after a failure, or a dead server would be asked thousands of times a second."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from freehold.core import Record, Sample
+from freehold.core import Record
+from freehold.sample import Sample
 from freehold.sizing.bracket import Rung
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cause import Cause, cause

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.core import Record, Sample
+from freehold.core import Record
+from freehold.sample import Sample
 from freehold.sizing.probe import Probe, end
 from freehold.sizing.slo import Objective, judge
 

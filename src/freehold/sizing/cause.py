@@ -12,7 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.core import Record, Sample
+from freehold.core import Record
+from freehold.sample import Sample
 from freehold.sizing.slo import Objective, judge
 
 Floats = NDArray[np.float64]

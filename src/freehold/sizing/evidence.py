@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.core import Sample
+from freehold.sample import Sample
 from freehold.sizing.slo import Objective, judge
 from freehold.sizing.warmup import backlog, filled_from, rising, warm_from
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from freehold.core import Sample
+from freehold.sample import Sample
 
 Trial = Iterator[tuple[float, list[Sample]]]
 """(seconds since the trial began, samples that ended since the last time), a few times a second or more seldom.

@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from freehold.core import Record, Sample
+from freehold.core import Record
 from freehold.errors import UsageError
+from freehold.sample import Sample
 
 Metric = Literal["e2e", "ttft", "itl", "tpot", "queue", "error"]
 

@@ -13,9 +13,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.core import Record, Sample, StepRecord
+from freehold.core import Record, StepRecord
 from freehold.errors import UsageError
 from freehold.profile import StepLaw
+from freehold.sample import Sample
 
 Floats = NDArray[np.float64]
 LEAST = 20

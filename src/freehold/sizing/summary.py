@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from freehold.core import Record, Sample
+from freehold.core import Record
+from freehold.sample import Sample
 from freehold.sizing.dependence import Interval, percentile
 from freehold.sizing.slo import VALUES, Objective, judge
 

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from freehold.core import Record, Sample
+from freehold.core import Record
+from freehold.sample import Sample
 from freehold.sizing.probe import Trial
 
 Floats = NDArray[np.float64]

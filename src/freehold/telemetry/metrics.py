@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from freehold.core import WorkerState
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -36,7 +39,7 @@ COARSE_S = (
     300.0,
     600.0,
 )
-STATES = ("starting", "loading", "ready", "busy", "draining", "stopped", "dead")
+STATES = get_args(WorkerState)
 
 
 class Metrics:

@@ -14,11 +14,13 @@ from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
 from freehold.errors import CannotResume, StoreError
-from freehold.ledger.protocol import ALL_LOTS, Claim, Ended, Ledger
+from freehold.ledger.protocol import Claim, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
+from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
 
@@ -34,9 +36,9 @@ class WorkLoop:
     """Runs until it is drained. `Engine.step` raising means a broken engine: call `fail_all`, then leave."""
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, pipe: PipeClient, presence: Presence,
+        self, engine: Engine, ledger: Ledger, pipe: Pipes | PipeClient, presence: Presence,
         *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
-        lots: tuple[int, int] = ALL_LOTS, turned: Callable[[bool], None] = lambda holds: None,
+        turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
         """`turned` is told once a turn whether anything is held: `Lease.turned`."""
         self.steplog = StepLog()
@@ -44,17 +46,17 @@ class WorkLoop:
         self._ledger = ledger
         self._pipe = pipe
         self._presence = presence
+        self._heart = presence.heart
         self._stop_asked = stop_asked
         self._wake_fds = wake_fds
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
         self._model = engine.card.name
-        self._lots = lots
         self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
-        self._unrecorded: list[Ended] = []
+        self._ends = Ends(ledger, presence)
         self._work_waits = True
         self._next_look_s = 0.0
         self._next_cancels_s = 0.0
@@ -69,7 +71,7 @@ class WorkLoop:
                 self._look_after()
             else:
                 self._rest()
-            self._turned(bool(self._jobs or self._unrecorded))
+            self._turned(bool(self._jobs or self._ends.waiting))
             self._presence.update(self._pipe, self._running(), self.steplog, self._engine.stats)
 
     def give_up(self) -> None:
@@ -92,18 +94,16 @@ class WorkLoop:
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
-                self._presence.draining = True
+                self._presence.leave()
         if self._stop_asked():
-            self._presence.draining = True
+            self._presence.leave()
         if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
 
     def _ask_ledger_for_cancels(self) -> None:
         try:
-            if self._unrecorded:
-                self._ledger.finish_all(self._unrecorded)
-                self._unrecorded = []
+            self._ends.again()
             stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
         except StoreError as error:
             log.event("ledger.failed", level="error", why=str(error))
@@ -150,9 +150,13 @@ class WorkLoop:
         if room < 1 and not time_to_look:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
+        lots = self._presence.lots
+        if lots[0] >= lots[1]:
+            self._work_waits = False
+            return
         try:
             overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room, self._model, self._lots)
+            claims = self._ledger.claim(self._owner, room, self._model, lots)
         except StoreError as error:
             self._work_waits = False
             log.event("ledger.failed", level="error", why=str(error))
@@ -168,10 +172,11 @@ class WorkLoop:
         against it."""
         job = Job(claim, now_s)
         self._jobs[job.id] = job
+        self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
         if job.over:  # only the report of its end was missing
             del self._jobs[job.id]
             self._pipe.send(Tokens(list(job.chunks), {job.id: job.begun()}))
-            self._record([job], now_s)
+            self._ends.record([job], now_s)
         elif job.request.kind == "embed":
             self._to_embed.append(job)
         else:
@@ -200,10 +205,14 @@ class WorkLoop:
     # ---- step ------------------------------------------------------------------------------------
 
     def _step(self) -> list[Chunk]:
+        self._heart.before_step(self._running(), self._presence.kv_usage)
         if self._to_embed:
-            self._publish([embedded(self._engine, self._to_embed.popleft())])
+            job = self._to_embed.popleft()
+            self._publish([embedded(self._engine, job)])
+            self._heart.read(job.id)
         start_s = self._clock.monotonic_s()
         step = self._engine.step()
+        self._heart.after_step(step)
         if step.chunks or step.running:
             self.steplog.add(step, start_s, self._clock.monotonic_s())
         return step.chunks
@@ -234,24 +243,9 @@ class WorkLoop:
                     self._engine.abort(job.id)
         if not shown:
             return
-        self._record([job for job in ended if job.keep], now_s)
+        self._ends.record([job for job in ended if job.keep], now_s)
         self._pipe.send(Tokens(shown, begun))
-        self._record([job for job in ended if not job.keep], now_s)
-
-    def _record(self, jobs: Sequence[Job], now_s: float) -> None:
-        """Tell the ledger of ends. If it can't be written now, they are kept and tried again."""
-        if not jobs:
-            return
-        ended = [job.ended(self._presence.name, now_s) for job in jobs]
-        try:
-            recorded = self._ledger.finish_all(ended)
-        except StoreError as error:
-            log.event("ledger.failed", level="error", why=str(error))
-            self._unrecorded += ended
-            return
-        for job, known in zip(jobs, recorded, strict=True):
-            if not known:
-                log.event("request.outdated", level="warning", id=job.id, attempt=job.attempt)
+        self._ends.record([job for job in ended if not job.keep], now_s)
 
     # ---- look after what runs --------------------------------------------------------------------
 
@@ -287,14 +281,16 @@ class WorkLoop:
     def _rest(self) -> None:
         """Nothing runs: sleep until woken, signalled, or it is time to look again."""
         self.steplog.pause()
-        if self._unrecorded:
+        self._heart.rest()
+        if self._ends.waiting:
             self._ask_ledger_for_cancels()
         if self._presence.draining:
-            if self._unrecorded:
+            if self._ends.waiting:
                 self._pipe.wait(LOOK_EVERY_S, self._wake_fds)
         elif not self._work_waits:
             left_s = self._next_look_s - self._clock.monotonic_s()
             self._pipe.wait(max(0.0, left_s), self._wake_fds)
+        self._heart.between()
 
     def _done(self) -> bool:
-        return self._presence.draining and not self._jobs and not self._unrecorded
+        return self._presence.draining and not self._jobs and not self._ends.waiting

@@ -74,7 +74,12 @@ class PipeClient:
     def wait(self, timeout_s: float, also: Sequence[int] = ()) -> None:
         """Sleep until a frame or end arrives, the socket takes more, an `also` descriptor is readable, or the
         time is over. Without a connection, no longer than until the next try."""
-        readers: list[int] = list(also)
+        readers, writers, timeout_s = self.watching(timeout_s)
+        select.select([*readers, *also], writers, [], timeout_s)
+
+    def watching(self, timeout_s: float) -> tuple[list[int], list[int], float]:
+        """What `wait` would wait for: descriptors to read, to write, and how long."""
+        readers: list[int] = []
         writers: list[int] = []
         if self._socket is not None:
             readers.append(self._socket.fileno())
@@ -82,7 +87,7 @@ class PipeClient:
                 writers.append(self._socket.fileno())
         else:
             timeout_s = min(timeout_s, max(0.0, self._next_try_s - self._clock.monotonic_s()))
-        select.select(readers, writers, [], timeout_s)
+        return readers, writers, timeout_s
 
     def flush(self, timeout_s: float) -> bool:
         """Before leaving: wait until all is sent. False if time or the peer ran out."""

@@ -19,11 +19,12 @@ from freehold.errors import EngineFailed, FreeholdError
 from freehold.ledger.open import open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
-from freehold.profile import card_pace, open_profile
+from freehold.profile import StepLaw, card_pace, open_profile
 from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
+from freehold.worker.pulse import Pulse
 from freehold.worker.signals import StopSignals
 from freehold.worker.tether import WorkOrder, leave_with_supervisor, receive
 
@@ -34,21 +35,27 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 def main(fd: int) -> int:
     """A worker under a supervisor, whose end of the tether is `fd`."""
     order = receive(fd, WorkOrder)
-    leave_with_supervisor(fd)
     log.setup(order.log_level, order.log_format, worker=order.name)
-    return run(order.spec, order.name, order.store_path, order.pipe_path, fd)
+    return run(order.spec, order.name, order.store_path, order.pipe_path, fd, order)
 
 
-def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd: int | None = None) -> int:
-    """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0)."""
+def run(
+    spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd: int | None = None,
+    order: WorkOrder | None = None,
+) -> int:  # fmt: skip
+    """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0). `order`: there
+    is a supervisor, at the other end of `status_fd`."""
+    presence = _presence(spec, name, status_fd, order)
     _name_process(name)
     _limit_threads(spec.threads)
-    presence = Presence(name, spec.name, spec.engine, status_fd)
-    pipe = PipeClient(pipe_path, presence.greet)
+    pipe = Pipes((order.pipe_paths if order is not None else ()) or (pipe_path,), presence.greet)
+    presence.use_pipes = pipe.use
+    if order is not None and status_fd is not None:
+        leave_with_supervisor(status_fd, presence.obey)
     try:
         ledger = open_ledger(store_path)
         engine = _load(spec, presence, pipe)
-        return _work(engine, ledger, lambda: open_ledger(store_path), pipe, presence)
+        code = _work(engine, ledger, lambda: open_ledger(store_path), pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("worker.failed", level="error", why=str(error))
@@ -58,9 +65,21 @@ def run(spec: EngineSpec, name: str, store_path: str, pipe_path: str, status_fd:
         log.event("worker.failed", level="error", error=error)
         presence.failed(EngineFailed(f"{name} failed.", f"{type(error).__name__}: {error}").failure())
         return 1
+    presence.bye()
+    return code
 
 
-def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
+def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrder | None) -> Presence:
+    if order is None:
+        return Presence(name, spec.name, spec.engine, status_fd, variant=spec.source.label)
+    pulse = None if order.pulse_fd is None else Pulse(order.pulse_fd)
+    return Presence(
+        name, spec.name, spec.engine, status_fd, variant=spec.source.label, lots=order.lots, pulse=pulse,
+        memory_limit_bytes=order.memory_limit_bytes,
+    )  # fmt: skip
+
+
+def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
     from freehold.engine.choose import build  # imports the engine's library, after the threads are limited
 
     def timed(name: Phase, detail: str) -> AbstractContextManager[Progress]:
@@ -77,10 +96,11 @@ def _load(spec: EngineSpec, presence: Presence, pipe: PipeClient) -> Engine:
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()
     presence.loaded(pipe, card, engine.stats())
+    presence.heart.begin(card, _law(spec))
     return engine
 
 
-def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: PipeClient, presence: Presence) -> int:
+def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipes, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
     signals = StopSignals()
     lease = Lease(open, presence.owner)
@@ -101,6 +121,12 @@ def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipe
         ledger.close()
     engine.close()
     return 0
+
+
+def _law(spec: EngineSpec) -> StepLaw | None:
+    """What its profile says of steps, where it has one."""
+    profile = spec.profile or (spec.source.path if spec.engine == "sim" else "")
+    return open_profile(profile).step if profile else None
 
 
 def _limit_threads(threads: int) -> None:

@@ -17,6 +17,7 @@ class StopSignals:
 
     def __init__(self, insist: Callable[[], None] = lambda: os._exit(1)) -> None:
         self.count = 0
+        self._also: list[int] = []
         self._watches_children = False
         self._insist = insist
         self._reader, self._writer = socket.socketpair()
@@ -30,6 +31,17 @@ class StopSignals:
         """A child's end wakes the waiter too."""
         self._watches_children = True
         signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def watch(self, *numbers: int) -> None:
+        """These wake the waiter too; `took` says whether one came."""
+        for number in numbers:
+            signal.signal(number, lambda number, frame: self._also.append(number))
+
+    def took(self, number: int) -> bool:
+        """It came since the last call."""
+        came = number in self._also
+        self._also = [each for each in self._also if each != number]
+        return came
 
     def fileno(self) -> int:
         return self._reader.fileno()

@@ -37,6 +37,10 @@ class Site(Record, frozen=True):
     """The real one, also when 0 was asked for."""
     listen_fd: int
 
+    def pipe_of(self, number: int) -> str:
+        """Where the pipe of the gateway with that number is; the first one's is `pipe_path`."""
+        return self.pipe_path if number == 1 else self.pipe_path.removesuffix(".sock") + f"-{number}.sock"
+
     @property
     def url(self) -> str:
         """Where to reach it from this machine."""
@@ -56,7 +60,7 @@ def prepared(config: Config) -> Iterator[Site]:
         stack.enter_context(_locked(run / "lock", f"on port {config.server.port} in {config.home}", "FREEHOLD_HOME"))
         if not is_remote(store):
             stack.enter_context(_locked(Path(f"{store}.lock"), f"from {store}", "--set store.path=FILE"))
-        if len(os.fsencode(run / "pipe.sock")) > SOCKET_PATH_BYTES:
+        if len(os.fsencode(run / "pipe-9999.sock")) > SOCKET_PATH_BYTES:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freehold-")))
         _take_over(store, config.store.redis_fsync)
         stack.callback((run / "pipe.sock").unlink, missing_ok=True)

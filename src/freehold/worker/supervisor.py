@@ -12,22 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
 
 import msgspec
 
 from freehold import log
 from freehold.config import Config
-from freehold.core import Failure, ModelCard, Record, WorkerStatus
 from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError
-from freehold.pipe import Fleet
+from freehold.pipe import Ask, Fleet, Reload, Upgrade
 from freehold.worker.child import Child
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.control import Control, Settle
+from freehold.worker.events import Event
+from freehold.worker.pipes import Pipes
 from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
-from freehold.worker.tether import GatewayOrder, WorkOrder, settings
+from freehold.worker.staff import Staff
+from freehold.worker.takeover import Takeover
 from freehold.worker.upkeep import Upkeep
 
 STOP_S = 10.0
@@ -38,31 +39,6 @@ LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
 TURN_S = 1.0
 
-Kind = Literal[
-    "listening", "started", "phase", "progress", "ready", "serving", "ended", "gave_up", "draining", "stopped"
-]  # fmt: skip
-
-
-class Event(Record, frozen=True):
-    """Something a person at the terminal may want to see."""
-
-    kind: Kind
-    process: str = ""
-    pid: int = 0
-    url: str = ""
-    phase: str = ""
-    detail: str = ""
-    seconds: float | None = None
-    """phase: how long it took (None: it begins). ready, serving: since the start. ended: until the restart."""
-    done_bytes: int = 0
-    total_bytes: int = 0
-    """progress: how far the phase is."""
-    card: ModelCard | None = None
-    memory_bytes: int = 0
-    failure: Failure | None = None
-    reason: str = ""
-    """ended: how, in words."""
-
 
 class Supervisor:
     """`config.engine.workers` workers of `spec`, and one gateway, until a signal or a failure that won't heal."""
@@ -70,32 +46,36 @@ class Supervisor:
     def __init__(
         self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
-        site: Site | None = None,
+        site: Site | None = None, settle: Settle | None = None, reread: Callable[[], Config] | None = None,
     ) -> None:  # fmt: skip
-        """`site`: prepared before, and kept by who calls; else it is prepared here."""
+        """`site`: prepared before, and kept by who calls; else it is prepared here. `settle`: how a model to
+        roll out is found. `reread`: the settings as they are now written."""
         self._config = config
         self._spec = spec
         self._on_event = on_event
         self._program = tuple(program)
         self._limits = limits or Limits()
         self._site = site
-        self._workers: list[Child] = []
-        self._children: list[Child] = []
+        self._settle = settle
+        self._reread = reread
         self._verdict: FreeholdError | None = None
         self._changed = True
         self._served = False
         self._answers = False
+        self._closing = False
         self._began_s = time.monotonic()
 
     def run(self) -> int:
         """The exit code: 0 after a drain, else that of the error that ended it (in the `gave_up` event)."""
         signals = StopSignals(insist=self._kill_all)
         signals.watch_children()
+        signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
             with self._prepared() as site, Upkeep(site.store_path):
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
-                self._hire(site)
+                self._staff = Staff(self._config, site, self._limits, self._changes)
+                self._staff.found(self._spec, self._config.engine.workers)
                 self._supervise(signals, site)
         except FreeholdError as error:
             self._verdict = error
@@ -114,22 +94,10 @@ class Supervisor:
 
     # ---- the main line ---------------------------------------------------------------------------
 
-    def _hire(self, site: Site) -> None:
-        config, levels = self._config, (self._config.log.level, self._config.log.format)
-        order = GatewayOrder(
-            config=settings(config), store_path=site.store_path, pipe_path=site.pipe_path, listen_fd=site.listen_fd
-        )
-        self._gateway = Child("gateway", "gateway", order, self._limits, fds=(site.listen_fd,))
-        for number in range(1, config.engine.workers + 1):
-            work = WorkOrder(
-                spec=self._spec, name=f"worker-{number}", store_path=site.store_path, pipe_path=site.pipe_path,
-                log_level=levels[0], log_format=levels[1],
-            )  # fmt: skip
-            self._workers.append(Child(work.name, "work", work, self._limits))
-        self._children = [self._gateway, *self._workers]
-
     def _supervise(self, signals: StopSignals, site: Site) -> None:
-        pipe = PipeClient(site.pipe_path, lambda: [Fleet(self._rows())])
+        pipe = Pipes((site.pipe_path,), lambda: [self._fleet()])
+        self._takeover = Takeover(self._staff, pipe)
+        self._control = Control(self._staff, self._takeover, self._settle, self._reread)
         try:
             while not signals.asked() and self._verdict is None:
                 self._turn(signals, pipe)
@@ -137,29 +105,42 @@ class Supervisor:
                 self._tell(Event(kind="draining"))
             limit_s = self._config.server.drain_s if self._verdict is None else STOP_S
             end_s = time.monotonic() + limit_s
-            self._send_off([self._gateway], signals, pipe, end_s + LAST_WORDS_S)
-            self._send_off(self._workers, signals, pipe, max(end_s, time.monotonic() + LEAVE_S))
+            self._closing = True
+            self._send_off(self._staff.gateways, signals, pipe, end_s + LAST_WORDS_S)
+            self._send_off(self._staff.workers, signals, pipe, max(end_s, time.monotonic() + LEAVE_S))
         finally:
             pipe.close()
-            for child in self._children:
-                child.signal(signal.SIGKILL)
+            self._kill()
 
-    def _turn(self, signals: StopSignals, pipe: PipeClient) -> None:
+    def _turn(self, signals: StopSignals, pipe: Pipes) -> None:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
-        for child in self._children:
+        if not self._closing:
+            self._staff.tend(now_s)
+            if self._control.rollout is not None and not self._control.rollout.over:
+                self._control.rollout.turn(now_s)
+                self._changed = True
+        children = self._staff.children
+        for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
                 self._start(child, now_s)
-        pipe.receive()
+        for frame in pipe.receive():
+            if isinstance(frame, Ask):
+                pipe.send(self._control.obey(frame))
+        for number, order in ((signal.SIGHUP, Reload()), (signal.SIGUSR2, Upgrade())):
+            if signals.took(number) and not self._closing:
+                self._control.obey_signal(order)
         if self._changed:
             self._changed = False
-            pipe.send(Fleet(self._rows()))
-        starts_s = [child.start_at_s - now_s for child in self._children if child.start_at_s is not None]
-        tethers = [child.tether.fileno() for child in self._children if child.tether is not None]
+            pipe.send(self._fleet())
+        starts_s = [child.start_at_s - now_s for child in children if child.start_at_s is not None]
+        tethers = [child.tether.fileno() for child in children if child.tether is not None]
         pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *tethers])
         signals.asked()
-        for child in self._children:
+        for child in children:
             self._hear(child)
+            if child.hangs(time.monotonic()):
+                self._hung(child)
             if child.exit_code() is not None:
                 self._hear(child)  # what it said last
                 self._ended(child)
@@ -187,40 +168,85 @@ class Supervisor:
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                 case "serving":
                     self._answers = True
-                case "failed":
+                    self._takeover.serves(child)
+                case "leaving" if not child.leaving:
+                    self._staff.do_without(child)
+                    self._changes(f"{child.name} was told to leave by a signal.")
+                case "ended" if self._control.rollout is not None:
+                    self._control.rollout.heard(child, report.endings)
+                case "recycle" if self._control.rollout is not None and self._control.rollout.ends_with(
+                    child, f"{child.name} is near its memory limit."
+                ):
+                    pass
+                case "recycle":
+                    self._changes(f"{child.name} is near its memory limit: it finishes, and another takes its place.")
+                case _:
                     pass  # told when it has ended
-        if self._answers and not self._served and all(each.ready_at_s is not None for each in self._children):
+        if self._answers and not self._served and all(each.ready_at_s is not None for each in self._staff.children):
             self._served = True
             self._tell(Event(kind="serving", seconds=now_s - self._began_s))
 
     def _ended(self, child: Child) -> None:
         now_s = time.monotonic()
-        pid, code, failure = child.pid, child.exit_code(), child.failure
+        pid, failure = child.pid, child.failure
         ready_s = None if child.ready_at_s is None else now_s - child.ready_at_s
+        well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
-        child.last_error = f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
-        if child.leaving:
-            child.state = "stopped" if code == 0 else "dead"
+        child.last_error = (
+            "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
+        )
+        if not self._closing and self._takeover.ended(child):
+            return
+        if child.leaving or child.recycled:
+            self._gone(child, reason, well)
+            return
+        if self._control.rollout is not None and self._control.rollout.ends_with(child, child.last_error):
+            self._gone(child, reason, well)
             return
         try:
             delay_s = child.restarts.after(ready_s, child.name, reason, failure)
         except FreeholdError as error:
-            self._verdict = self._verdict or error
-            child.leaving = True
+            self._given_up(child, error)
             return
         child.start_at_s = now_s + delay_s
         if not log.at_terminal():  # where the command tells it
             log.event("process.ended", level="warning", process=child.name, pid=pid, reason=reason, restart_s=delay_s)
         self._tell(Event(kind="ended", process=child.name, pid=pid, reason=reason, seconds=delay_s, failure=failure))
 
+    def _gone(self, child: Child, reason: str, well: bool) -> None:
+        """One that was to leave has left: nobody takes its place, or another has already."""
+        child.state = "stopped" if well else "dead"
+        child.gone_at_s, child.leaving = time.monotonic(), True
+        if not well and self._closing:
+            what = f"{child.name} {reason}, while it finished its answers."
+            error = FreeholdError(what, next="What it had begun is answered when the server starts again.")
+            self._verdict = self._verdict or error
+        if not self._closing:
+            self._tell(Event(kind="left", process=child.name, reason=reason, failure=child.failure))
+
+    def _given_up(self, child: Child, error: FreeholdError) -> None:
+        """It won't come up. Whoever it was to relieve just stays."""
+        child.leaving, child.gone_at_s = True, time.monotonic()
+        crew = self._staff.crew_of(child)
+        if crew is not None and crew.is_relief(child):
+            crew.remove(child)
+            self._changes(f"{child.name} did not come up: {error}")
+        else:
+            self._verdict = self._verdict or error
+
+    def _hung(self, child: Child) -> None:
+        self._changed = True
+        log.event("process.hung", level="error", process=child.name, pid=child.pid, late_s=round(child.hung_s, 1))
+        child.signal(signal.SIGKILL)
+
     # ---- leaving ---------------------------------------------------------------------------------
 
-    def _send_off(self, children: Sequence[Child], signals: StopSignals, pipe: PipeClient, end_s: float) -> None:
+    def _send_off(self, children: Sequence[Child], signals: StopSignals, pipe: Pipes, end_s: float) -> None:
         """Ask `children` to finish, and go on supervising the others, until they are gone or the time is."""
         for child in children:
+            child.ask_to_leave()
             child.leaving, child.start_at_s = True, None
-            child.signal(signal.SIGTERM)
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)
         for child in children:
@@ -230,22 +256,24 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         """The second signal: no more waiting."""
-        for child in self._children:
-            child.signal(signal.SIGKILL)
+        self._kill()
         os._exit(1)
+
+    def _kill(self) -> None:
+        for child in self._staff.children:
+            child.signal(signal.SIGKILL)
 
     # ---- telling ---------------------------------------------------------------------------------
 
-    def _rows(self) -> list[WorkerStatus]:
-        model, engine = self._spec.name, self._spec.engine
-        return [
-            WorkerStatus(
-                name=child.name, pid=child.pid, state=child.state, model=model, engine=engine, phase=child.phase,
-                restarts=child.restarts.count, since_unix_s=child.since_unix_s, memory_bytes=child.memory_bytes,
-                last_error=child.last_error,
-            )
-            for child in self._workers
-        ]  # fmt: skip
+    def _fleet(self) -> Fleet:
+        rollout = self._control.rollout
+        return Fleet(self._staff.rows(), rollout.status(time.monotonic()) if rollout is not None else None)
+
+    def _changes(self, text: str) -> None:
+        self._changed = True
+        if not log.at_terminal():
+            log.event("fleet.change", what=text)
+        self._tell(Event(kind="change", detail=text))
 
     def _tell(self, event: Event) -> None:
         self._on_event(event)

@@ -1,8 +1,8 @@
 """The line between the supervisor and a child: one socket, inherited as a file descriptor.
 
-The supervisor writes one JSON line, what the child shall do (so that no secret is on a command line, where every
-user of the machine can read it). The child writes a JSON line whenever its state changes. And each end sees the
-other's death as the end of the stream: a child whose supervisor is gone leaves at once.
+The supervisor writes a JSON line, what the child shall do (so that no secret is on a command line, where every user
+of the machine can read it), and later a `Directive` when that changes. The child writes a JSON line whenever its state
+changes. And each end sees the other's death as the end of the stream: a child whose supervisor is gone leaves at once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from freehold.config import Config
 from freehold.core import Failure, Json, ModelCard, Record
 from freehold.engine.base import EngineSpec
 from freehold.log import Format, Level
+from freehold.worker.judge import Ending
 
 R = TypeVar("R", bound=Record)
 ORPHANED = 1
@@ -33,6 +35,13 @@ class WorkOrder(Record, frozen=True, tag="work"):
     pipe_path: str
     log_level: Level = "info"
     log_format: Format = "auto"
+    pipe_paths: tuple[str, ...] = ()
+    """Of all gateways, where there are several."""
+    lots: tuple[int, int] = (0, 100)
+    memory_limit_bytes: int = 0
+    """0: no limit."""
+    pulse_fd: int | None = None
+    """The page of `pulse.py`."""
 
 
 class GatewayOrder(Record, frozen=True, tag="gateway"):
@@ -44,13 +53,26 @@ class GatewayOrder(Record, frozen=True, tag="gateway"):
     store_path: str
     pipe_path: str
     listen_fd: int
+    pulse_fd: int | None = None
+
+
+class Directive(Record, frozen=True):
+    """What changes for a child that runs; None leaves it as it is."""
+
+    lots: tuple[int, int] | None = None
+    pipe_paths: tuple[str, ...] | None = None
+    """Where all gateways are."""
+    watched: bool | None = None
+    """Report how each request ended."""
 
 
 class Report(Record, frozen=True):
     """One line from a child: its state, and what belongs to it."""
 
-    state: Literal["loading", "ready", "serving", "failed"]
-    """serving: of a gateway, the first worker has dialled in."""
+    state: Literal["loading", "ready", "serving", "recycle", "leaving", "left", "failed", "ended"]
+    """serving: of a gateway, the first worker has dialled in. recycle: of a worker near its memory limit, which
+    finishes and wants to be replaced. leaving: it drains, told by a signal. left: its last words; nothing is lost.
+    ended: requests have (`endings`), and somebody compares."""
     phase: str = ""
     detail: str = ""
     seconds: float | None = None
@@ -61,6 +83,7 @@ class Report(Record, frozen=True):
     card: ModelCard | None = None
     failure: Failure | None = None
     memory_bytes: int = 0
+    endings: tuple[Ending, ...] = ()
 
 
 def settings(config: Config) -> Json:
@@ -85,24 +108,28 @@ def write_line(fd: int, record: Record) -> None:
 
 
 def receive(fd: int, kind: type[R]) -> R:
-    """The child's order: the first line on its end of the tether."""
+    """The child's order: the first line on its end of the tether. A directive behind it stays there."""
     data = b""
-    while not data.endswith(b"\n"):
-        part = os.read(fd, 65536)
-        if not part:
-            raise SystemExit(ORPHANED)
-        data += part
+    with socket.socket(fileno=os.dup(fd)) as end:
+        while not data.endswith(b"\n"):
+            seen = end.recv(65536, socket.MSG_PEEK)
+            if not seen:
+                raise SystemExit(ORPHANED)
+            data += end.recv(seen.index(b"\n") + 1 if b"\n" in seen else len(seen))
     return msgspec.json.decode(data, type=kind)
 
 
-def leave_with_supervisor(fd: int) -> None:
+def leave_with_supervisor(fd: int, obey: Callable[[Directive], None] = lambda directive: None) -> None:
     """From now on: when the other end closes, so does this process, whatever it is doing. Works everywhere,
-    also while a native library computes for minutes."""
+    also while a native library computes for minutes. `obey` is called in a thread of its own."""
 
     def watch() -> None:
+        unread = b""
         try:
-            while os.read(fd, 4096):
-                pass
+            while part := os.read(fd, 4096):
+                *lines, unread = (unread + part).split(b"\n")
+                for line in lines:
+                    obey(msgspec.json.decode(line, type=Directive))
         except OSError:
             pass
         os._exit(ORPHANED)

@@ -3,6 +3,8 @@
     slow=2           every step takes twice its time
     stuck_after=100  after 100 steps a step never returns: the process lives but hangs
     crash_after=50   after 50 steps the process kills itself with SIGKILL, as the kernel would
+    exit_after=50    after 50 steps the process ends with exit code 0, as a library that calls exit would
+    leak_mb=1        every step keeps this much memory for ever
     oom_at=64        a step with 64 sequences or more raises MemoryError
     fail_every=10    every tenth answer ends with an error after four tokens
     load_fail=1      loading raises ModelError
@@ -30,6 +32,8 @@ class Faults(Record, frozen=True):
     slow: float = 1.0
     stuck_after: int = 0
     crash_after: int = 0
+    exit_after: int = 0
+    leak_mb: int = 0
     oom_at: int = 0
     fail_every: int = 0
     load_fail: int = 0
@@ -68,10 +72,17 @@ def strike(faults: Faults, steps: int, sequences: int, clock: Clock) -> None:
     """Break now if a dial says so: called before each step with the steps done and the sequences in it."""
     if faults.crash_after and steps >= faults.crash_after:
         os.kill(os.getpid(), signal.SIGKILL)
+    if faults.exit_after and steps >= faults.exit_after:
+        os._exit(0)
+    if faults.leak_mb:
+        _leaked.append(bytearray(os.urandom(1 << 20)) * faults.leak_mb)
     if faults.stuck_after and steps >= faults.stuck_after:
         _hang(clock)
     if faults.oom_at and sequences >= faults.oom_at:
         raise MemoryError(f"Out of memory at {sequences} sequences: sim_faults asks for oom_at={faults.oom_at}.")
+
+
+_leaked: list[bytearray] = []
 
 
 def _hang(clock: Clock) -> NoReturn:

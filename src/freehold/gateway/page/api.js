@@ -18,6 +18,15 @@ export async function getJson(path, signal) {
   return response.json();
 }
 
+/** Sends `body` as JSON; the reply's JSON. */
+export async function postJson(path, body, signal) {
+  const response = await send(path, {
+    method: "POST", signal, headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body),
+  });
+  if (!response.ok) throw await problemOf(response);
+  return response.json();
+}
+
 const RECONNECT_MS = 15_000;
 const RETRY_MS = 500;
 

@@ -1,4 +1,4 @@
-"""Freehold's own request log: one `core.LoggedRequest` a line, so that yesterday's traffic can be played again."""
+"""Freehold's own request log: one `sample.LoggedRequest` a line, so that yesterday's traffic can be played again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from freehold.core import LoggedRequest
 from freehold.loadtest.formats.row import Row, bad_line
+from freehold.sample import LoggedRequest
 
 COLUMNS = ("arrival_unix_s", "input_tokens", "output_tokens")
 LATEST_UNIX_S = 1e11

@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from freehold.core import Json, Record, Sample
+from freehold.core import Json, Record
 from freehold.errors import ConfigError
+from freehold.sample import Sample
 
 FILES = {
     "manifest.json": "freehold load URL --out DIR",
