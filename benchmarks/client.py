@@ -1,8 +1,8 @@
 """Does the load client send what was asked, when it was asked, and cost next to nothing?
 
-Three things: the index of dispersion of what 1, 2 and 4 processes really sent (Poisson: 1); lateness at 1,000 requests/s
-against `freehold serve sim:instant` on the same cores; and processor time for each streamed token, start-up apart (the
-slope between a short and a long run), with `--peers` beside GuideLLM and AIPerf against one mock server.
+Three things: the index of dispersion of what 1, 2 and 4 processes really sent (Poisson: 1); lateness at 1,000 requests
+a second against `freehold serve sim:instant` on the same cores; and processor time for each streamed token, start-up
+apart (the slope between a short and a long run), with `--peers` beside GuideLLM and AIPerf against one mock server.
 
     python benchmarks/client.py [--quick] [--peers]
 
@@ -74,8 +74,8 @@ def uneven(seconds: float, console: Console) -> list[Claim]:
             assert sent is not None
             assert asked is not None
             console.print(
-                f"{processes} processes, {rows.number.size} requests at {DISPERSION_PER_S:.0f}/s: "
-                f"index of dispersion {sent.index:.3f} ({sent.low:.3f} to {sent.high:.3f}) sent, {asked.index:.3f} asked"
+                f"{processes} processes, {rows.number.size} requests at {DISPERSION_PER_S:.0f}/s: index of "
+                f"dispersion {sent.index:.3f} ({sent.low:.3f} to {sent.high:.3f}) sent, {asked.index:.3f} asked"
             )
             claims.append(Claim(f"dispersion away from 1, {processes} processes", abs(sent.index - 1.0), "<=", 0.1))
     return claims
@@ -96,7 +96,8 @@ def late(home: Path, seconds: float, console: Console) -> Claim:
     answered = int(rows.were("ok").sum()) / float(rows.end_s.max())
     console.print(
         f"lateness at {LATENESS_PER_S:.0f} requests/s against sim: p50 {p50:.3f} ms, p99 {p99:.3f} ms, "
-        f"most {late_ms[-1]:.1f} ms; the server answered {answered:.0f}/s; client {run.cpu_s[0] / seconds:.0%} of a core"
+        f"most {late_ms[-1]:.1f} ms; the server answered {answered:.0f}/s; "
+        f"client {run.cpu_s[0] / seconds:.0%} of a core"
     )
     return Claim("lateness, p99 ms", p99, "<=", 1.0)
 

@@ -10,10 +10,11 @@ import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from freehold.cli import load_options as opt
 from freehold.cli.output import JsonFlag, print_json
 from freehold.core import Json
 from freehold.errors import NotFound, Unavailable, UsageError
@@ -31,116 +32,55 @@ if TYPE_CHECKING:
     from freehold.loadtest.target import Target
 
 INTERRUPTED = 130
-Text = str | None
-LOOP, TRACE, PROMPT, SERVER, RESULT = "Load", "Trace", "Prompts", "Server", "Result"
 
 
 def load(
-    url: Annotated[str, typer.Argument(help="Address of the server, or the folder of a run to show again.")],
-    rate: Annotated[
-        float | None, typer.Option("--rate", help="Requests/s, however slow the answers are.", rich_help_panel=LOOP)
-    ] = None,
-    users: Annotated[
-        int | None, typer.Option("--users", help="Users who wait for each answer.", rich_help_panel=LOOP)
-    ] = None,
-    ramp: Annotated[
-        Text, typer.Option("--ramp", metavar="FROM:TO", help="Rate that rises or falls.", rich_help_panel=LOOP)
-    ] = None,
-    steps: Annotated[
-        Text,
-        typer.Option("--steps", metavar="1,2,4", help="Rates, --seconds each (10 s).", rich_help_panel=LOOP),
-    ] = None,
-    arrivals: Annotated[
-        str, typer.Option("--arrivals", help="constant, poisson or gamma.", rich_help_panel=LOOP)
-    ] = "poisson",
-    burstiness: Annotated[
-        float | None,
-        typer.Option("--burstiness", help="Of gamma: 1 is Poisson, smaller comes in bursts.", rich_help_panel=LOOP),
-    ] = None,
-    seconds: Annotated[
-        Text, typer.Option("--seconds", metavar="TIME", help="30, 10min, 2h; 30 s unless told.", rich_help_panel=LOOP)
-    ] = None,
-    requests: Annotated[
-        int | None, typer.Option("--requests", min=1, help="At most so many.", rich_help_panel=LOOP)
-    ] = None,
-    think: Annotated[
-        Text, typer.Option("--think", metavar="TIME", help="Users' mean pause.", rich_help_panel=LOOP)
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(
-            "--trace", help="Replay its arrivals and lengths; with --rate, its lengths.", rich_help_panel=TRACE
-        ),
-    ] = None,
-    trace_format: Annotated[
-        str,
-        typer.Option("--trace-format", help="azure, mooncake, burstgpt, servegen, freehold.", rich_help_panel=TRACE),
-    ] = "auto",
-    skip: Annotated[Text, typer.Option("--skip", metavar="TIME", help="Begin there.", rich_help_panel=TRACE)] = None,
-    speed: Annotated[float, typer.Option("--speed", help="So many times as fast.", rich_help_panel=TRACE)] = 1.0,
-    share: Annotated[float, typer.Option("--share", help="A random part of it.", rich_help_panel=TRACE)] = 1.0,
-    loop: Annotated[bool, typer.Option("--loop", help="Again until --seconds.", rich_help_panel=TRACE)] = False,
-    synthesise: Annotated[
-        bool, typer.Option("--synthesise", help="New traffic like it instead.", rich_help_panel=TRACE)
-    ] = False,
-    input_tokens: Annotated[
-        int | None, typer.Option("--input-tokens", min=1, help="128 unless told.", rich_help_panel=PROMPT)
-    ] = None,
-    output_tokens: Annotated[
-        int | None, typer.Option("--output-tokens", min=1, help="64 unless told.", rich_help_panel=PROMPT)
-    ] = None,
-    shared_tokens: Annotated[
-        int, typer.Option("--shared-tokens", min=0, help="The same at every start.", rich_help_panel=PROMPT)
-    ] = 0,
-    spread: Annotated[
-        float, typer.Option("--spread", min=0.0, max=0.99, help="Lengths vary by ± this share.", rich_help_panel=PROMPT)
-    ] = 0.0,
-    longest: Annotated[
-        int | None, typer.Option("--longest", min=1, help="Cut a trace's prompts to this.", rich_help_panel=PROMPT)
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option("--prompts", help="A file: a text a line, or JSON lines.", rich_help_panel=PROMPT),
-    ] = None,
-    model: Annotated[Text, typer.Option("--model", "-m", help="Default: the first.", rich_help_panel=SERVER)] = None,
-    api: Annotated[str, typer.Option("--api", help="chat or completions.", rich_help_panel=SERVER)] = "chat",
-    api_key: Annotated[
-        Text, typer.Option("--api-key", envvar="FREEHOLD_API_KEY", show_default=False, rich_help_panel=SERVER)
-    ] = None,
-    stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="Token by token.", rich_help_panel=SERVER)
-    ] = True,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact/--free", help="Answers as long as asked, where it can.", rich_help_panel=SERVER),
-    ] = True,
-    timeout: Annotated[str, typer.Option("--timeout", metavar="TIME", rich_help_panel=SERVER)] = "10min",
-    slo: Annotated[
-        list[str] | None,
-        typer.Option("--slo", help='"p99 ttft < 500ms": for goodput; several.', rich_help_panel=RESULT),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Keep samples and manifest in this folder.", rich_help_panel=RESULT)
-    ] = None,
-    processes: Annotated[int, typer.Option("--processes", min=1, max=64, help="That send.")] = 1,
-    measure_ceiling: Annotated[
-        bool, typer.Option("--ceiling/--no-ceiling", help="Measure after the run what the client can do at most.")
-    ] = True,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed sends the same.")] = 0,
+    url: opt.Url,
+    rate: opt.Rate = None,
+    users: opt.Users = None,
+    ramp: opt.Ramp = None,
+    steps: opt.Steps = None,
+    arrivals: opt.Arrivals = "poisson",
+    burstiness: opt.Burstiness = None,
+    seconds: opt.Seconds = None,
+    requests: opt.Requests = None,
+    think: opt.Think = None,
+    trace: opt.Trace = None,
+    trace_format: opt.TraceFormat = "auto",
+    skip: opt.Skip = None,
+    speed: opt.Speed = 1.0,
+    share: opt.Share = 1.0,
+    loop: opt.Loop = False,
+    synthesise: opt.Synthesise = False,
+    input_tokens: opt.InputTokens = None,
+    output_tokens: opt.OutputTokens = None,
+    shared_tokens: opt.SharedTokens = 0,
+    spread: opt.Spread = 0.0,
+    longest: opt.Longest = None,
+    prompts: opt.Prompts = None,
+    model: opt.Model = None,
+    api: opt.Api = "chat",
+    api_key: opt.ApiKey = None,
+    stream: opt.Stream = True,
+    exact: opt.Exact = True,
+    timeout: opt.Timeout = "10min",
+    slo: opt.Slo = None,
+    out: opt.Out = None,
+    processes: opt.Processes = 1,
+    measure_ceiling: opt.MeasureCeiling = True,
+    seed: opt.Seed = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Send requests at a rate, by users, or as a trace has them; tell latencies, failures, and the client's part."""
     from freehold.cli.load_plan import Wanted, plan, seconds_of
 
-    if (Path(url) / "manifest.json").exists():
-        _again(Path(url), slo, as_json)
+    if _shown_again(Path(url), slo, as_json):
         return
     wanted = Wanted(
         rate, users, ramp, steps, trace, arrivals, burstiness, seconds, requests, think, trace_format, skip, speed,
         share, loop, synthesise, input_tokens, output_tokens, shared_tokens, spread, longest, prompts, seed,
     )  # fmt: skip
-    met = _met(slo)
-    chosen = plan(wanted)
+    met, chosen = _met(slo), plan(wanted)
     target = target_of(url, model, api, api_key, stream, seconds_of(timeout, "--timeout"))
     if _play(target, chosen, met, exact, out, processes, seed, measure_ceiling, as_json):
         raise typer.Exit(INTERRUPTED)
@@ -306,11 +246,15 @@ def _proof(run: Recorded, rows: Columns) -> Proof:
     )
 
 
-def _again(folder: Path, slo: list[str] | None, as_json: bool) -> None:
+def _shown_again(folder: Path, slo: list[str] | None, as_json: bool) -> bool:
+    """Where `folder` has a run in it."""
     from rich.console import Console
 
-    from freehold.loadtest.record import open_run
+    from freehold.loadtest.record import MANIFEST, open_run
 
+    if not (folder / MANIFEST).exists():
+        return False
     told = _report(open_run(folder), _met(slo), Console(stderr=as_json, highlight=False))
     if as_json:
         print_json(told)
+    return True

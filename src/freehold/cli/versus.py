@@ -73,9 +73,8 @@ def versus(
         Wanted(rate=rate, seconds=seconds, requests=requests, prompts=prompts, input_tokens=input_tokens,
                output_tokens=output_tokens or 64, seed=seed)
     )  # fmt: skip
-    timeout_s = seconds_of(timeout, "--timeout")
     targets = [
-        target_of(url, model, api, key or "", True, timeout_s)
+        target_of(url, model, api, key or "", True, seconds_of(timeout, "--timeout"))
         for url, model, key in ((url_a, model_a, key_a), (url_b, model_b, key_b))
     ]
     console = Console(stderr=as_json, highlight=False)

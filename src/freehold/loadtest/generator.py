@@ -7,34 +7,28 @@ is an iterator of `(now_s, samples)` about four times a second, in which all tha
 from __future__ import annotations
 
 import selectors
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
 import msgspec
 import numpy as np
 
-import freehold
 from freehold.core import Record, Sample
-from freehold.errors import FreeholdError, Unreachable, UsageError
+from freehold.errors import FreeholdError, UsageError
 from freehold.loadtest.arrivals import Times, dice
-from freehold.loadtest.orders import Begin, Due, Frames, More, Report, Setup, Stop, frame
+from freehold.loadtest.hand import Hand
+from freehold.loadtest.orders import Begin, Due, Setup, Stop
+from freehold.loadtest.place import find, head
 from freehold.loadtest.target import Address, Prompts, Target, address
 
 TICK_S = 0.25
 LEAD_S = 2.0
 """How long before its time a request is handed to the process that sends it."""
-FRAME_REQUESTS = 16
-"""Few, so that taking them in never makes a process late."""
 USERS_LEAD = 256
 """Closed loop: at least so many requests are kept ready for a process's users."""
 START_S = 30.0
-CONNECT_S = 5.0
 PATIENCE_S = 5.0
 """How long a stopped process may take to tell what it has."""
 
@@ -86,7 +80,7 @@ class Run(Iterator[tuple[float, list[Sample]]]):
         """The run's second 0 on the monotonic clock."""
         self.zero_unix_s = 0.0
         self._target = target
-        self._head = _head(target, where)
+        self._head = head(target, where)
         self._load = load
         self._prompts = prompts
         self._next = 0
@@ -94,7 +88,7 @@ class Run(Iterator[tuple[float, list[Sample]]]):
         self._told_s = 0.0
         self._poller = selectors.DefaultSelector()
         setups = _setups(target, where, load, processes, seed, keep_text)
-        self._hands = [_Hand(setup) for setup in setups]
+        self._hands = [Hand(setup) for setup in setups]
         try:
             for hand in self._hands:
                 self._poller.register(hand.line, selectors.EVENT_READ, hand)
@@ -191,7 +185,7 @@ class Run(Iterator[tuple[float, list[Sample]]]):
 
     def _gather(self, wait_s: float, stopping: bool = False) -> None:
         for key, _ in self._poller.select(wait_s):
-            hand: _Hand = key.data
+            hand: Hand = key.data
             for report in hand.receive():
                 self._fresh += report.samples
                 self.texts |= report.texts
@@ -214,76 +208,11 @@ class Run(Iterator[tuple[float, list[Sample]]]):
         self._poller.close()
 
 
-class _Hand:
-    """One sending process, seen from here."""
-
-    def __init__(self, setup: Setup) -> None:
-        self.setup = setup
-        self.ready = False
-        self.lost = False
-        self.handed = 0
-        self.last = Report()
-        self._waiting: list[Due] = []
-        self._finished = False
-        self._frames = Frames()
-        self._decode = msgspec.msgpack.Decoder(Report).decode
-        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "freehold.loadtest.process", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the command: it ends the run in order
-            )
-        self.tell(setup)
-
-    @property
-    def ended(self) -> bool:
-        return self.lost or self.last.done
-
-    def hand(self, due: Due) -> None:
-        self._waiting.append(due)
-        self.handed += 1
-        if len(self._waiting) == FRAME_REQUESTS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self._waiting:
-            self.tell(More(due=self._waiting))
-            self._waiting = []
-
-    def finish(self) -> None:
-        if not self._finished:
-            self.flush()
-            self.tell(More(last=True))
-            self._finished = True
-
-    def tell(self, message: Record) -> None:
-        with suppress(OSError):  # its end is noticed where its reports are read
-            self.line.sendall(frame(message))
-
-    def receive(self) -> Iterator[Report]:
-        try:
-            data = self.line.recv(1 << 18)
-        except OSError:
-            data = b""
-        self.lost = not data
-        for each in self._frames.feed(data):
-            self.ready = True
-            self.last = self._decode(each)
-            yield self.last
-
-    def kill(self) -> None:
-        self.line.close()
-        self.process.kill()
-        self.process.wait()
-
-
 def _setups(
     target: Target, where: Address, load: Times | Closed, processes: int, seed: int, keep_text: bool
 ) -> list[Setup]:
     """One for each process. Users are dealt out in turn, like requests."""
-    family, place = _find(where)
+    family, place = find(where)
     same = Setup(
         address=where,
         timeout_s=target.timeout_s,
@@ -307,42 +236,3 @@ def _setups(
         )
         for first in range(min(processes, load.users))
     ]
-
-
-def _find(where: Address) -> tuple[int, tuple[str | int, ...]]:
-    """The socket address behind the host: the first that takes a connection."""
-    why = ""
-    try:
-        found = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        found, why = [], f"{error.strerror}."
-    for family, kind, protocol, _, place in found:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.settimeout(CONNECT_S)
-            try:
-                probe.connect(place)
-            except OSError as error:
-                why = f"{error.strerror or 'It does not answer in time'}."
-            else:
-                return family, tuple(part for part in place if not isinstance(part, bytes))
-    raise Unreachable(
-        f"Nobody answers at {where.host}:{where.port}.", why,
-        "Start a server with `freehold serve`, or name the right address.",
-    )  # fmt: skip
-
-
-def _head(target: Target, where: Address) -> bytes:
-    host = f"[{where.host}]" if ":" in where.host else where.host
-    lines = [
-        f"POST {where.path} HTTP/1.1",
-        f"Host: {host}:{where.port}",
-        f"User-Agent: freehold-load/{freehold.__version__}",
-        "Accept: text/event-stream, application/json",
-        "Accept-Encoding: identity",
-        "Content-Type: application/json",
-    ]
-    if target.api_key:
-        lines.append(f"Authorization: Bearer {target.api_key}")
-    if any("\n" in line or "\r" in line for line in lines):
-        raise UsageError("The API key or the address has a line break in it.")
-    return "".join(f"{line}\r\n" for line in lines).encode()
