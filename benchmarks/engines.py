@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 import added_latency
-import ceiling
 import models
 import start_up
 from freehold import config, machine
 from freehold.engine import choose
+from freehold.engine.openvino.peak import matrix_peak_gops
 from freehold.model.convert import prepared
 from freehold.model.gguf_read import describe
 from freehold.model.source import Source, locate
@@ -194,7 +194,7 @@ def show(
     info, threads = describe(gguf), machine.cores()
     seconds = 0.3 if told.quick else 2.0
     bandwidth = machine.memory_bandwidth_gb_s(threads, seconds)
-    int8, bf16 = (ceiling.matrix_peak_gops(threads, kind, seconds) for kind in ("int8", "bf16"))
+    int8, bf16 = matrix_peak_gops(threads, "int8", seconds), matrix_peak_gops(threads, "bf16", seconds)
     in_matrices = (
         info.parameters - len(info.tokens) * info.heads * info.key_dim
     )  # a prompt's tokens skip the vocabulary

@@ -36,7 +36,20 @@ def commands() -> str:
 
     from freehold.cli.app import app
 
-    shown = ["serve", "chat", "workers", "doctor", "config", "keys", "keys add", "keys list", "keys revoke"]
+    shown = [
+        "serve",
+        "chat",
+        "workers",
+        "doctor",
+        "cost",
+        "verdict",
+        "report",
+        "config",
+        "keys",
+        "keys add",
+        "keys list",
+        "keys revoke",
+    ]
     text = NOTE + "# Commands\n"
     for name in ["", *shown]:
         help = CliRunner().invoke(

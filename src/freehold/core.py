@@ -270,6 +270,8 @@ class WorkerStatus(Record, frozen=True):
     running: int = 0
     """Answers being generated now."""
     restarts: int = 0
+    """Since `since_unix_s`, when its supervisor began."""
+    since_unix_s: float = 0.0
     phase: str = ""
     """While loading: which part."""
     memory_bytes: int = 0

@@ -12,7 +12,25 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, internal, keys, knee, load, serve, versus, workers
+from freehold.cli import (
+    chat,
+    config,
+    cost,
+    doctor,
+    internal,
+    keys,
+    knee,
+    load,
+    profile,
+    report,
+    restarts,
+    serve,
+    simulate,
+    size,
+    verdict,
+    versus,
+    workers,
+)
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -24,7 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SERVE, MEASURE, LOOK, SET = "Serve", "Measure", "Look", "Set up"
+SERVE, LOOK, MEASURE, MONEY, SET = "Serve", "Look", "Measure", "The money", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("load", rich_help_panel=MEASURE)(load.load)
@@ -32,6 +50,14 @@ app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("size", rich_help_panel=MEASURE)(size.size)
+app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
+app.command("profile", rich_help_panel=MEASURE)(profile.profile)
+app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
+app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
+app.command("cost", rich_help_panel=MONEY)(cost.cost)
+app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
+app.command("report", rich_help_panel=MONEY)(report.report)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 app.command("gateway", hidden=True)(internal.gateway)

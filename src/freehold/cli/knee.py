@@ -14,12 +14,16 @@ from freehold.cli.output import JsonFlag, print_json
 from freehold.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from freehold.cli.knee_probe import Live
+    from freehold.core import Sample
     from freehold.loadtest.probe import Found
     from freehold.loadtest.trace import Trace
     from freehold.sizing.answer import Answer
+    from freehold.sizing.capacity import Capacity
     from freehold.sizing.found import Plan
     from freehold.sizing.slo import Objective
 
@@ -63,29 +67,30 @@ def knee(
     from freehold.loadtest.probe import probe
     from freehold.sizing.slo import parse
 
-    objectives, plan = parse(slo), _plan(seconds, quick)
-    traffic = _traffic(trace, trace_format, input_tokens, output_tokens, seed)
+    objectives, plan = parse(slo), plan_of(seconds, quick)
+    traffic = traffic_of(trace, trace_format, input_tokens, output_tokens, seed)
     if out is not None and (out / ANSWER).exists():
         raise UsageError(f"{out} has an answer in it already.", next="Name another folder with --out, or remove it.")
     console = Console(stderr=as_json, highlight=False)
     found = probe(target_of(url, model, api, api_key, True, _patience_s(objectives)), seed=seed)
     console.print(_what(found, traffic, input_tokens, output_tokens), markup=False)
     lengths = (input_tokens, output_tokens, spread, longest)
-    live = _live(found, traffic, lengths, plan, processes, seed, out)
+    live = live_of(found, traffic, lengths, plan, processes, seed, out)
     told = _search(live, objectives, plan, seed, headroom, console)
     if out is not None:
-        _keep(out, told, console)
+        keep(out, *told)
+        console.print(f"\nsamples of every trial and the answer in {out}", markup=False)
     if as_json:
         import msgspec
 
         print_json(
-            msgspec.json.decode(msgspec.json.encode(told))
+            msgspec.json.decode(msgspec.json.encode(told[0]))
         )  # what isn't bounded is null, as JSON has no infinity
 
 
 def _search(
     live: Live, objectives: tuple[Objective, ...], plan: Plan, seed: int, headroom: float, console: Console
-) -> Answer:
+) -> tuple[Answer, Capacity]:
     from freehold.cli.knee_show import Watcher, show
     from freehold.sizing.answer import answer
     from freehold.sizing.knee import Search
@@ -94,10 +99,12 @@ def _search(
         search = Search(live, objectives, plan, watcher)
         told = answer(search, search.run(seed), headroom)
     show(console, told, objectives)
-    return told
+    return told, told_of(told, [sample for trial in search.trials for sample in trial.samples])
 
 
-def _traffic(trace: Path | None, trace_format: str, inputs: int | None, outputs: int | None, seed: int) -> Trace | None:
+def traffic_of(
+    trace: Path | None, trace_format: str, inputs: int | None, outputs: int | None, seed: int
+) -> Trace | None:
     from freehold.cli.load_plan import Wanted, trace_of
 
     if trace is None:
@@ -107,7 +114,7 @@ def _traffic(trace: Path | None, trace_format: str, inputs: int | None, outputs:
     return trace_of(Wanted(trace=trace, trace_format=trace_format, seed=seed))
 
 
-def _plan(seconds: str | None, quick: bool) -> Plan:
+def plan_of(seconds: str | None, quick: bool) -> Plan:
     from freehold.cli.load_plan import seconds_of
     from freehold.sizing.found import Plan
 
@@ -134,7 +141,7 @@ def _what(found: Found, traffic: Trace | None, inputs: int | None, outputs: int 
     return f"{found.target.model} at {found.target.url}: {of}"
 
 
-def _live(
+def live_of(
     found: Found,
     traffic: Trace | None,
     lengths: tuple[int | None, int | None, float, int | None],
@@ -167,9 +174,19 @@ def _live(
     )
 
 
-def _keep(out: Path, told: Answer, console: Console) -> None:
+def told_of(told: Answer, samples: Sequence[Sample]) -> Capacity:
+    """What whoever sizes or pays reads of the answer."""
+    import sys
+
+    from freehold.sizing.answer import capacity_of
+
+    return capacity_of(told, samples, " ".join(("freehold", *sys.argv[1:])))
+
+
+def keep(out: Path, told: Answer, capacity: Capacity) -> None:
+    """Write knee.json."""
     import msgspec
 
     out.mkdir(parents=True, exist_ok=True)
-    (out / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(told)) + b"\n")
-    console.print(f"\nsamples of every trial and the answer in {out}", markup=False)
+    whole = {**msgspec.to_builtins(told), "capacity": msgspec.to_builtins(capacity), "command": capacity.source}
+    (out / ANSWER).write_bytes(msgspec.json.format(msgspec.json.encode(whole)) + b"\n")

@@ -36,6 +36,9 @@ class Desk:
         self.metrics = metrics
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
+        self.began_s = time.monotonic()
+        self.accepted = 0
+        """Requests since then."""
         self.draining = False
         self.cut: Failure | None = None
         """Once the process can't wait any longer: what those who follow background answers are told."""
@@ -111,6 +114,7 @@ class Desk:
             self.forget(*(request.id for request in requests))
             self.cancel_later(request.id for request in requests)
             raise
+        self.accepted += len(requests)
         return inbox
 
     async def cancel(self, id: str) -> State | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import cache
 from importlib.resources import files
 from typing import Annotated
@@ -92,6 +93,8 @@ def info(desk: Desk, keys_required: bool) -> Json:
         "examples": _examples() if any(card.source == STARTER for card in desk.fleet.models().values()) else [],
         "queued": desk.waiting,
         "running": desk.running,
+        "accepted": desk.accepted,
+        "uptime_s": round(time.monotonic() - desk.began_s, 3),
     }
 
 

@@ -206,6 +206,7 @@ class WorkerReply(Answer):
     engine: str
     running: int
     restarts: int
+    since_unix_s: float
     phase: str
     memory_bytes: int
     last_error: str
@@ -274,6 +275,8 @@ class Info(Answer):
     examples: list[dict[str, Any]] = Field(description="Messages the served model knows, for the page to suggest.")
     queued: int
     running: int
+    accepted: int = Field(description="Requests that this gateway has accepted since its start.")
+    uptime_s: float = Field(description="Seconds since then.")
 
 
 GenerationId = Annotated[str, Field(pattern=r"^gen-[a-z0-9]{1,60}$")]

@@ -6,9 +6,11 @@ What the commands print and keep; whoever sizes a fleet divides by its lower bou
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from freehold.core import Record
+from freehold.core import Record, Sample
 from freehold.sizing.bracket import Rung
+from freehold.sizing.capacity import Capacity
 from freehold.sizing.cause import Cause, cause
 from freehold.sizing.found import Found, Outcome
 from freehold.sizing.knee import Search
@@ -84,6 +86,31 @@ def answer(search: Search, found: Found, headroom: float = 0.2) -> Answer:
         ladder=found.ladder,
         rates=tuple(sorted(rates, key=lambda each: each.row.rate_per_s)),
     )
+
+
+def capacity_of(told: Answer, samples: Sequence[Sample], source: str) -> Capacity:
+    """The knee as the money and the sizing read it."""
+    answered = [sample for sample in samples if sample.outcome == "ok"]
+    asked = [sample for sample in samples if sample.outcome not in ("unsent", "cancelled")]
+    count = max(1, len(answered))
+    return Capacity(
+        rate_per_s=told.knee_per_s,
+        low=told.low_per_s,
+        high=told.high_per_s if told.high_per_s is not None else told.knee_per_s,
+        slo=", ".join(told.objectives),
+        input_tokens=sum(sample.input_tokens for sample in answered) / count,
+        output_tokens=sum(sample.output_tokens for sample in answered) / count,
+        success_share=_success(told, asked, answered),
+        source=source,
+    )
+
+
+def _success(told: Answer, asked: Sequence[Sample], answered: Sequence[Sample]) -> float:
+    """Of the requests at rates that kept the SLO; of all, where none did."""
+    kept = [rate.row for rate in told.rates if rate.verdict == "pass"]
+    if kept:
+        return 1.0 - sum(row.failed * row.requests for row in kept) / max(1, sum(row.requests for row in kept))
+    return len(answered) / len(asked) if asked else 1.0
 
 
 def _rate(search: Search, i: int) -> Rate:

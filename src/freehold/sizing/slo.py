@@ -212,7 +212,7 @@ def _limit_ms(reader: _Reader) -> float:
         raise reader.wrong(
             f"{match[0].strip()} has {'no' if not unit else 'a wrong'} unit; us, ms, s and min are known."
         )
-    limit_ms = float(match["number"]) * _UNITS_MS[unit]
+    limit_ms = round(float(match["number"]) * _UNITS_MS[unit], 9)
     if limit_ms <= 0:
         reader.at = reader_at
         raise reader.wrong("a limit must be over 0.")

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class Child:
     def __init__(self, name: str, command: str, order: Record, limits: Limits, fds: Sequence[int] = ()) -> None:
         self.name = name
         self.restarts = Restarts(limits)
+        self.since_unix_s = time.time()
         self.state: WorkerState = "starting"
         self.last_error = ""
         self.leaving = False

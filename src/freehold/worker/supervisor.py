@@ -241,7 +241,8 @@ class Supervisor:
         return [
             WorkerStatus(
                 name=child.name, pid=child.pid, state=child.state, model=model, engine=engine, phase=child.phase,
-                restarts=child.restarts.count, memory_bytes=child.memory_bytes, last_error=child.last_error,
+                restarts=child.restarts.count, since_unix_s=child.since_unix_s, memory_bytes=child.memory_bytes,
+                last_error=child.last_error,
             )
             for child in self._workers
         ]  # fmt: skip

@@ -1,7 +1,7 @@
 """The `sim` engine: plays a profile back, in real time, faster, or in a clock's virtual time.
 
-It batches as the real ones do: running answers get one token a step, what is left of the token budget
-reads waiting prompts in pieces, and a full KV cache sends the youngest answer back to the queue. The
+It batches as the real ones do (`batching.py`): running answers get one token a step, what is left of the token
+budget reads waiting prompts in pieces, and a full KV cache sends the youngest answer back to the queue. The
 text comes from `words` and depends on the request alone. Steps end on an absolute schedule, so the
 pace holds as long as this process keeps up; `late_steps` counts where it didn't.
 """
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import psutil
 
+from freehold import batching
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, ModelCard, Request
 from freehold.engine import asked
@@ -141,6 +142,7 @@ class SimEngine:
         begun_s = self.clock.monotonic_s()
         strike(self.faults, self._steps, sequences, self.clock)
         writers = self._make_room()
+        sequences = len(self._reading) + len(writers)
         read, ready = self._read(self.profile.max_batched_tokens - len(writers))
         context = self._kv_tokens
         self._write(writers + ready, chunks)
@@ -154,7 +156,7 @@ class SimEngine:
         places = self.card.max_batch - len(self._reading) - len(self._writing)
         while self._waiting and places > 0:
             answer = self._waiting[0]
-            if self._kv_tokens + answer.unread + len(self._writing) > self._kv_limit_tokens:
+            if not batching.can_enter(self._kv_tokens, answer.unread, len(self._writing), self._kv_limit_tokens):
                 return
             self._reading.append(self._waiting.popleft())
             answer.kv_tokens = answer.unread
@@ -164,7 +166,7 @@ class SimEngine:
     def _make_room(self) -> list[Answer]:
         """The answers that write in this step. When the KV cache is full the youngest gives its room up
         and will read everything again, as vLLM does."""
-        while self._writing and self._kv_tokens + len(self._writing) > self._kv_limit_tokens:
+        while self._writing and batching.must_leave(self._kv_tokens, len(self._writing), self._kv_limit_tokens):
             youngest = self._writing.pop() if not self._reading else self._reading.pop()
             self._kv_tokens -= youngest.kv_tokens
             youngest.unread = youngest.prompt_tokens + youngest.written
@@ -177,10 +179,11 @@ class SimEngine:
         if not self._reading:
             return 0, []
         read = 0
-        for answer in self._reading:
-            take = max(0, min(budget - read, answer.unread))
-            answer.unread -= take
-            read += take
+        for answer, share in zip(
+            self._reading, batching.shares(budget, [a.unread for a in self._reading]), strict=True
+        ):
+            answer.unread -= share
+            read += share
         ready = [answer for answer in self._reading if not answer.unread]
         self._reading = [answer for answer in self._reading if answer.unread]
         return read, ready

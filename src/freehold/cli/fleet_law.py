@@ -1,0 +1,96 @@
+"""Where the planner's step law comes from: a Freehold's own step log, else what the client saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from freehold.core import Record, StepRecord
+from freehold.errors import FreeholdError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from freehold.core import Sample
+    from freehold.profile import Profile
+    from freehold.sizing.steplaw import Fit
+
+KEPT_STEPS = 4096
+
+
+class Known(Record, frozen=True):
+    """A server as the planner sees it."""
+
+    profile: Profile
+    gap_ms: float
+    error: float
+    """Of the law, on what it was fitted to."""
+    source: str
+
+
+def learn(url: str, model: str, api_key: str | None, samples: Sequence[Sample], instances: int) -> Known:
+    """The law of one instance of `model` behind `url`. Raises `UsageError` where too little was seen."""
+    from freehold.sizing.steplaw import fit_samples, fit_steps
+
+    card, steps = _ask(url, model, api_key)
+    try:
+        fit, source = fit_steps(steps), f"{len(steps)} steps that {url} logged"
+    except FreeholdError:
+        fit, source = fit_samples(samples), f"{len(samples)} answers as the client saw them"
+    places = int(card.get("max_batch") or _most_at_once(samples) / max(1, instances)) or 1
+    return Known(profile=_profile(card, model, fit, places), gap_ms=fit.gap_ms, error=fit.error, source=source)
+
+
+def workers(url: str, api_key: str | None) -> int:
+    """Instances behind `url`, where it tells; 1 for any other server."""
+    from freehold.cli.http import get_json
+
+    try:
+        return max(1, len(get_json(url, "/freehold/workers", api_key)["workers"]))
+    except (FreeholdError, KeyError, TypeError):
+        return 1
+
+
+def _ask(url: str, model: str, api_key: str | None) -> tuple[dict[str, Any], list[StepRecord]]:
+    """Card and step log of a Freehold; nothing of any other server."""
+    from freehold.cli.http import get_json
+
+    try:
+        models = get_json(url, "/freehold/info", api_key)["models"]
+        rows = get_json(url, "/freehold/workers", api_key)["workers"]
+        steps: list[StepRecord] = []
+        for row in rows:
+            path = f"/freehold/workers/{row['name']}/steps?last={KEPT_STEPS}"
+            steps += [
+                msgspec.convert(list(step.values()), StepRecord) for step in get_json(url, path, api_key)["steps"]
+            ]
+    except (FreeholdError, KeyError, TypeError, msgspec.ValidationError):
+        return {}, []
+    return next((card for card in models if card["id"] == model), {}), steps
+
+
+def _profile(card: dict[str, Any], model: str, fit: Fit, places: int) -> Profile:
+    import datetime
+
+    from freehold.profile import Profile
+
+    context = int(card.get("context_tokens") or 131_072)
+    return Profile(
+        name=model, model=model, engine=str(card.get("engine", "unknown")), machine="behind the URL",
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(), source="fitted while it was measured",
+        step=fit.law, sweet_batch=places, max_batch=places, context_tokens=context,
+        kv_bytes_per_token=int(card.get("kv_bytes_per_token") or 0),
+    )  # fmt: skip
+
+
+def _most_at_once(samples: Sequence[Sample]) -> int:
+    """The most answers that were being written at one moment."""
+    turns = sorted(
+        turn for s in samples if s.first_s is not None and s.outcome == "ok" for turn in ((s.first_s, 1), (s.end_s, -1))
+    )
+    most = now = 0
+    for _, change in turns:
+        now += change
+        most = max(most, now)
+    return max(1, most)
