@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 import secrets
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import msgspec
 
 from freehold import order
 from freehold.clock import Clock
 from freehold.core import Chunk, Json, Request, Result
+from freehold.ledger import redis_wire as wire
 from freehold.ledger import rows
 from freehold.ledger.protocol import (
     ALL_LOTS,
@@ -42,9 +40,6 @@ from freehold.ledger.redis_link import TIMEOUT_S, Fsync, RedisLink
 SILENCE_S = 5.0
 """If nobody has asked for late owners for this long, the server was away: leases begin anew."""
 BITE = 200
-_FIELDS = ["body", "head", "state", "attempt", "owner", "result", "accepted", "cancel", "deaths", "meta"]
-_pack = msgspec.msgpack.encode
-_unpack = msgspec.msgpack.decode
 
 
 class RedisLedger:
@@ -68,9 +63,9 @@ class RedisLedger:
     # ---- in --------------------------------------------------------------------------------------
 
     def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
-        ready = [self._row(request) for request in requests]
+        ready = [wire.row(request, self._link.prefix) for request in requests]
         blobs = [blob for row in ready for blob in (row.pop("head"), row.pop("body"))]
-        content = (_pack(ready), *blobs)
+        content = (wire.pack(ready), *blobs)
         found = [text.decode() for text in self._run("accept", KEY_S, "", *content, again=(KEY_S, "again", *content))]
         if found and not found[0]:
             _, why, id = found
@@ -79,29 +74,17 @@ class RedisLedger:
             on_visible()
         return found
 
-    def _row(self, request: Request) -> dict[str, object]:
-        row = rows.columns(request)
-        due = row.pop("due_unix_s")
-        assert isinstance(due, float)
-        row |= {"cost": row.pop("cost_tokens"), "body": rows.encode(request)}
-        row |= {"due": repr(due), "rank": f"{request.priority + (1 << 31):08x}{_sortable(due)}"}
-        if request.idempotency_key is not None:
-            owner = f"{len(request.tenant)}:{request.tenant}"
-            row["key"] = f"{self._link.prefix}:k:{owner}:{request.idempotency_key}"
-            row["fingerprint"] = request.fingerprint
-        return row
-
     # ---- to a worker -----------------------------------------------------------------------------
 
     def claim(self, owner: str, limit: int, model: str, lots: tuple[int, int] = ALL_LOTS) -> list[Claim]:
         if limit < 1:
             return []
         call = self._claims.setdefault(owner, secrets.token_hex(8))
-        now, *found = self._run("claim", owner, limit, model, *lots, call, LEASE_S, _sortable(math.inf))
+        now, *found = self._run("claim", owner, limit, model, *lots, call, LEASE_S, wire.sortable(math.inf))
         del self._claims[owner]
         return [
             Claim(
-                _request(body, meta),
+                wire.request_of(body, meta),
                 int(attempt),
                 rows.since_ms(float(accepted), float(now)),
                 rows.decode_each(chunks),
@@ -115,7 +98,7 @@ class RedisLedger:
     def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
         if not parts:
             return []
-        return [known == 1 for known in self._run("checkpoint", *_packed(parts))]
+        return [known == 1 for known in self._run("checkpoint", *wire.packed(parts))]
 
     def finish(self, id: str, attempt: int, result: Result, chunks: Sequence[Chunk] = ()) -> bool:
         return self.finish_all([Ended(id, attempt, result, chunks)])[0]
@@ -125,10 +108,16 @@ class RedisLedger:
             return []
         blobs: list[bytes] = []
         ready = [
-            (id, attempt, _put(blobs, rows.encode(result)), order.took_tokens(result.usage), _parts(chunks, blobs))
+            (
+                id,
+                attempt,
+                wire.put(blobs, rows.encode(result)),
+                order.took_tokens(result.usage),
+                wire.parts_of(chunks, blobs),
+            )
             for id, attempt, result, chunks in ended
         ]
-        return [known == 1 for known in self._run("finish", _pack(ready), *blobs)]
+        return [known == 1 for known in self._run("finish", wire.pack(ready), *blobs)]
 
     def delivered(self, ids: Sequence[str]) -> None:
         if ids:
@@ -159,7 +148,7 @@ class RedisLedger:
         ends = [rows.cut_short(1, 0.0), rows.cut_short(rows.BY_DEADLINE, 0.0), rows.poisoned(MAX_DEATHS, 0.0)]
         ends.append(rows.cut_short(0, 0.0))
         results = [rows.encode(end) for end in ends]
-        index, *chunks = _packed(seen)
+        index, *chunks = wire.packed(seen)
         found = self._run("let_go", owner, deaths, MAX_DEATHS, late, index, *results, *chunks)
         requeued, poisoned, ended, whole = ([id.decode() for id in ids] for ids in found)
         if whole:
@@ -193,15 +182,15 @@ class RedisLedger:
         return Told(STATES[int(state)], int(attempt), rows.unseen(rows.decode_each(chunks), have), ended)
 
     def fetch(self, id: str) -> Entry | None:
-        ((body, head, *rest, meta),) = self._link.fields_of([id], _FIELDS)
-        return None if head is None else _entry(body or head, meta, rest)
+        ((body, head, *rest, meta),) = self._link.fields_of([id], wire.FIELDS)
+        return None if head is None else wire.entry_of(body or head, meta, rest)
 
     def list_jobs(self, state: Listed | None = None, limit: int = 100, after: str | None = None) -> list[Entry]:
         wanted = "" if state is None else state if state == "poisoned" else STATES.index(state)
-        return [_entry(head, None, rest) for head, *rest in self._run("list", wanted, limit, after or "")]
+        return [wire.entry_of(head, None, rest) for head, *rest in self._run("list", wanted, limit, after or "")]
 
     def annotate(self, id: str, meta: Json) -> bool:
-        return bool(self._run("annotate", id, _pack(meta)) == 1)
+        return bool(self._run("annotate", id, wire.pack(meta)) == 1)
 
     def delete(self, id: str) -> bool:
         return bool(self._run("delete", id) == 1)
@@ -233,49 +222,3 @@ class RedisLedger:
     def _run(self, name: str, *values: Any, again: Sequence[Any] = ()) -> Any:
         now = "" if self._clock is None else repr(self._clock.unix_s())
         return self._link.run(name, now, *values, again=(now, *again) if again else ())
-
-
-def _packed(progress: Sequence[Progress]) -> list[bytes]:
-    """The index that a script reads, then the chunks it refers to: Redis' msgpack knows no binary values."""
-    blobs: list[bytes] = []
-    index = [(part.id, part.attempt, _parts(part.chunks, blobs)) for part in progress]
-    return [_pack(index), *blobs]
-
-
-def _parts(chunks: Sequence[Chunk], blobs: list[bytes]) -> list[tuple[int, int, int, bool, bool, int]]:
-    """What the script must see of each chunk."""
-    parts = []
-    for chunk in chunks:
-        failed = chunk.failure is not None
-        ends = failed or chunk.finish is not None
-        parts.append((chunk.choice, chunk.offset, chunk.tokens, ends, failed, _put(blobs, _pack(chunk))))
-    return parts
-
-
-def _put(blobs: list[bytes], blob: bytes) -> int:
-    blobs.append(blob)
-    return len(blobs) - 1
-
-
-def _sortable(number: float) -> str:
-    """Hexadecimal digits that sort as the number does, from 0 to infinity."""
-    return struct.pack(">d", max(0.0, number)).hex()
-
-
-def _request(blob: bytes, meta: bytes | None) -> Request:
-    request = rows.requests.decode(blob)
-    return msgspec.structs.replace(request, meta=_unpack(meta)) if meta else request
-
-
-def _entry(blob: bytes, meta: bytes | None, rest: Sequence[bytes | None]) -> Entry:
-    state, attempt, owner, result, accepted, cancel, deaths = (value or b"" for value in rest)
-    return Entry(
-        request=_request(blob, meta),
-        state=STATES[int(state)],
-        attempt=int(attempt),
-        worker=owner.decode(),
-        result=rows.results.decode(result) if result else None,
-        accepted_unix_s=float(accepted),
-        cancel_asked=cancel != b"0",
-        deaths=int(deaths),
-    )
