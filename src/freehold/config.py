@@ -75,6 +75,12 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class StoreConfig:
+    url: str = setting(
+        "", "redis://[USER:PASSWORD@]HOST:PORT/DB[?prefix=NAME] keeps the ledger in Redis or Valkey, for many machines."
+    )
+    redis_fsync: Literal["always", "everysec"] = setting(
+        "always", "everysec accepts that a power cut of the Redis server loses the last second."
+    )
     path: str = setting("", "Ledger file; default: state/ledger-PORT.sqlite in FREEHOLD_HOME.")
     keep_results_s: float = setting(86_400.0, "How long results that can be fetched by id are kept.")
 

@@ -34,7 +34,7 @@ from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
 from freehold.ledger.group import AsyncLedger
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import open_ledger
 from freehold.telemetry.metrics import Metrics
 
 _EXPOSED = (
@@ -68,7 +68,7 @@ def run(
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_serve(config, Path(store_path), Path(pipe_path), listener, status_fd, beat))
+            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat))
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
@@ -79,11 +79,11 @@ def run(
 
 
 async def _serve(
-    config: Config, store: Path, pipe_path: Path, listener: socket.socket, status_fd: int | None,
+    config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None,
     beat: Callable[[], None],
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
-    ledger = AsyncLedger(lambda: SqliteLedger(store))
+    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from freehold.errors import StoreError
 from freehold.ledger.protocol import Ledger
@@ -18,9 +19,9 @@ def is_remote(store: str | Path) -> bool:
     return str(store).startswith(SCHEMES)
 
 
-def open_ledger(store: str | Path, *, prefix: str = "freehold", fsync: Fsync | None = None) -> Ledger:
-    """A ledger for the calling thread. `prefix` and `fsync` are for Redis: several Freeholds can share a server, and
-    whoever accepts requests names the fsync policy it asks for. Raises `StoreError`."""
+def open_ledger(store: str | Path, *, fsync: Fsync | None = None) -> Ledger:
+    """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
+    With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
     if not is_remote(store):
         return SqliteLedger(store)
     try:
@@ -30,4 +31,7 @@ def open_ledger(store: str | Path, *, prefix: str = "freehold", fsync: Fsync | N
             raise
         why, next = "The redis client isn't installed.", "pip install 'freehold[redis]'"
         raise StoreError("Can't use a ledger in Redis.", why, next) from None
-    return RedisLedger(str(store), prefix=prefix, fsync=fsync)
+    parts = urlsplit(str(store))
+    query = dict(parse_qsl(parts.query))
+    prefix = query.pop("prefix", "freehold")
+    return RedisLedger(urlunsplit(parts._replace(query=urlencode(query))), prefix=prefix, fsync=fsync)

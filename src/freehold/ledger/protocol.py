@@ -123,7 +123,8 @@ class Ledger(Protocol):
     def claim(self, owner: str, limit: int, model: str, lots: tuple[int, int] = ALL_LOTS) -> list[Claim]:
         """Take queued requests for `model` in order (`order.py`), marking them running. `limit` counts answers:
         a request takes `n` places; the first is taken however wide it is. Never one past its deadline. Every
-        request has a lot from 0 to 99: only those from `lots[0]` to below `lots[1]` are taken. Renews the lease."""
+        request has a lot from 0 to 99: only those from `lots[0]` to below `lots[1]` are taken. The owner's lease then
+        lasts `LEASE_S` at least."""
         ...
 
     def renew(self, owner: str, lease_s: float = LEASE_S) -> None:

@@ -145,8 +145,9 @@ class RedisLedger:
         return self._let_go(owner, parts, 0)
 
     def reap(self) -> dict[str, LetGo]:
-        late = [owner.decode() for owner in self._run("late", SILENCE_S)]
-        return {owner: self._let_go(owner, (), 1, "late") for owner in late}
+        late = [owner.decode() for owner in self._run("late", SILENCE_S, LEASE_S)]
+        reaped = {owner: self._let_go(owner, (), 1, "late") for owner in late}
+        return {owner: gone for owner, gone in reaped.items() if any(gone)}
 
     def _let_go(self, owner: str, seen: Sequence[Progress], deaths: int, late: str = "") -> LetGo:
         ends = [rows.cut_short(1, 0.0), rows.cut_short(rows.BY_DEADLINE, 0.0), rows.poisoned(MAX_DEATHS, 0.0)]

@@ -127,21 +127,16 @@ class SqliteLedger(SqliteViews):
 
     def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
         now = self._clock.unix_s()
-        ready = [(id, attempt, rows.encode(result), result, chunks) for id, attempt, result, chunks in ended]
         done: list[bool] = []
         any_kept = False
         with self._tables.write():
             shares = Shares(self._tables)
-            for id, attempt, blob, result, chunks in ready:
+            for id, attempt, result, chunks in ended:
                 if chunks:
                     self._append(Progress(id, attempt, chunks))
-                found = self._run("finish", id=id, attempt=attempt, result=blob, now=now)
-                for seq, keep, delivered, model, priority, tenant, cost in found:
-                    any_kept = any_kept or bool(keep)
-                    shares.settle((model, priority, tenant), cost, order.took_tokens(result.usage))
-                    if delivered:
-                        self._forget(seq, keep)
-                done.append(bool(found))
+                keep = self._record(shares, id, attempt, result, now)
+                done.append(keep is not None)
+                any_kept = any_kept or bool(keep)
             shares.save()
         if any_kept:
             self._sync()
@@ -164,12 +159,13 @@ class SqliteLedger(SqliteViews):
             found = self._run("look", id=id)
             if not found:
                 return None
-            seq, state, keep, accepted = found[0]
+            seq, state, keep, accepted, *share, cost = found[0]
             before: State = STATES[state]
             if state == RUNNING:
                 self._run("ask_cancel", seq=seq)
             elif state == QUEUED:
                 self._end(seq, rows.cancelled(rows.since_ms(accepted, now)), now, cancel_asked=1)
+                self._give_back_share(share, cost)
                 self._run("set_delivered", seq=seq)  # whoever asks for the end doesn't read on
                 self._forget(seq, keep)
         self._sync()
@@ -181,8 +177,10 @@ class SqliteLedger(SqliteViews):
             return []
         with self._tables.write():
             found = self._run("overdue", now=now)
-            for seq, _, state, attempt, accepted in found:
+            for seq, _, state, attempt, accepted, *share, cost in found:
                 if state == QUEUED:
+                    if attempt == 0:
+                        self._give_back_share(share, cost)
                     self._end(seq, rows.overdue(attempt, rows.since_ms(accepted, now)), now)
                 else:
                     self._run("mark_overdue", seq=seq)
@@ -222,11 +220,12 @@ class SqliteLedger(SqliteViews):
         for part in seen:
             if any(holder == owner for *_, holder, _, _ in self._run("top", id=part.id)):
                 self._append(part)
-        for seq, id, cancel_asked, accepted, answers, died, delivered in self._run("held_by", owner=owner):
+        shares = Shares(self._tables)
+        for seq, id, attempt, cancel_asked, accepted, answers, died, delivered in self._run("held_by", owner=owner):
             total_ms = rows.since_ms(accepted, now)
             ((*_, tops),) = self._run("top", id=id)
             if rows.complete(rows.decode_tops(tops), answers):
-                self._end(seq, rows.told_by(self._pieces(seq), owner, total_ms), now, cancel_asked)
+                self._record(shares, id, attempt, rows.told_by(self._pieces(seq), owner, total_ms), now)
                 gone.ended.append(id)
             elif cancel_asked or delivered:
                 self._end(seq, rows.cut_short(cancel_asked, total_ms), now, cancel_asked)
@@ -238,8 +237,27 @@ class SqliteLedger(SqliteViews):
             else:
                 self._run("requeue", seq=seq, deaths=died + deaths)
                 gone.requeued.append(id)
+        shares.save()
         self._run("forget_owner", owner=owner)
         return gone
+
+    def _record(self, shares: Shares, id: str, attempt: int, result: Result, now: float) -> int | None:
+        """The end as its worker tells it, or would have. Whether it is kept; None if that attempt can't end it."""
+        for seq, keep, delivered, model, priority, tenant, cost in self._run(
+            "finish", id=id, attempt=attempt, result=rows.encode(result), now=now
+        ):
+            shares.settle((model, priority, tenant), cost, order.took_tokens(result.usage))
+            if delivered:
+                self._forget(seq, keep)
+            return int(keep)
+        return None
+
+    def _give_back_share(self, share: Sequence[Any], cost_tokens: int) -> None:
+        """A request that never ran took nothing."""
+        model, priority, tenant = share
+        shares = Shares(self._tables)
+        shares.settle((model, priority, tenant), cost_tokens, 0)
+        shares.save()
 
     def _told(self, gone: LetGo) -> LetGo:
         if gone.poisoned or gone.ended:

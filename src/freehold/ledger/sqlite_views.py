@@ -78,6 +78,7 @@ class SqliteViews:
         with self._tables.write():
             self._run("old_keys", now=now)
             self._run("old_shares")
+            self._run("old_owners", now=self._clock.monotonic_s())
         dropped = 0
         while count := self._drop_old(limits):
             dropped += count

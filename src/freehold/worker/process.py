@@ -16,8 +16,8 @@ from freehold import log
 from freehold.core import Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError
+from freehold.ledger.open import open_ledger
 from freehold.ledger.protocol import Ledger
-from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, open_profile
 from freehold.worker.lease import Lease
@@ -52,9 +52,9 @@ def run(
     _limit_threads(spec.threads)
     pipe = PipeClient(pipe_path, presence.greet)
     try:
-        ledger = SqliteLedger(store_path)
+        ledger = open_ledger(store_path)
         engine = _load(spec, presence, pipe)
-        code = _work(engine, ledger, lambda: SqliteLedger(store_path), pipe, presence)
+        code = _work(engine, ledger, lambda: open_ledger(store_path), pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("worker.failed", level="error", why=str(error))

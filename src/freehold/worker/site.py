@@ -18,7 +18,7 @@ from freehold import log
 from freehold.config import Config
 from freehold.core import Record
 from freehold.errors import ConfigError
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import Fsync, is_remote, open_ledger
 
 SOCKET_PATH_BYTES = 103
 """A Unix socket's path is at most this long (macOS; Linux allows four more)."""
@@ -30,6 +30,7 @@ _OWN = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not
 
 class Site(Record, frozen=True):
     store_path: str
+    """The ledger's file, or the URL of its server."""
     pipe_path: str
     host: str
     port: int
@@ -53,13 +54,14 @@ def prepared(config: Config) -> Iterator[Site]:
         store = store_path(config)
         run = _private_folder(_private_folder(config.home / "run") / str(config.server.port))
         stack.enter_context(_locked(run / "lock", f"on port {config.server.port} in {config.home}", "FREEHOLD_HOME"))
-        stack.enter_context(_locked(Path(f"{store}.lock"), f"from {store}", "--set store.path=FILE"))
+        if not is_remote(store):
+            stack.enter_context(_locked(Path(f"{store}.lock"), f"from {store}", "--set store.path=FILE"))
         if len(os.fsencode(run / "pipe.sock")) > SOCKET_PATH_BYTES:
             run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="freehold-")))
-        _take_over(store)
+        _take_over(store, config.store.redis_fsync)
         stack.callback((run / "pipe.sock").unlink, missing_ok=True)
         yield Site(
-            store_path=str(store),
+            store_path=store,
             pipe_path=str(run / "pipe.sock"),
             host=config.server.host,
             port=port,
@@ -67,11 +69,15 @@ def prepared(config: Config) -> Iterator[Site]:
         )
 
 
-def store_path(config: Config) -> Path:
-    """The ledger's file. Only the default's folder is made; one that was named must be there."""
+def store_path(config: Config) -> str:
+    """The ledger's file, or its server's URL. Only the default's folder is made; one that was named must be there."""
+    if config.store.url:
+        if not is_remote(config.store.url):
+            raise ConfigError("store.url names no Redis server.", next="It looks like redis://HOST:6379/0.")
+        return config.store.url
     if config.store.path:
-        return Path(config.store.path).expanduser().absolute()
-    return _private_folder(config.home / "state") / f"ledger-{config.server.port}.sqlite"
+        return str(Path(config.store.path).expanduser().absolute())
+    return str(_private_folder(config.home / "state") / f"ledger-{config.server.port}.sqlite")
 
 
 def _private_folder(path: Path) -> Path:
@@ -109,10 +115,13 @@ def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
         os.close(fd)
 
 
-def _take_over(store: Path) -> None:
-    """Make or check the ledger. Nobody works yet, so what is marked as running lost its worker with
-    the whole server: no death that a request could be blamed for."""
-    ledger = SqliteLedger(store)
+def _take_over(store: str, fsync: Fsync) -> None:
+    """Make or check the ledger. Nobody works on a file yet: what is marked as running lost its worker with the whole
+    server, no death that a request could be blamed for. A remote ledger may be others' too; leases tell who lives."""
+    ledger = open_ledger(store, fsync=fsync)
+    if is_remote(store):
+        ledger.close()
+        return
     try:
         for problem in ledger.check_integrity():
             log.event("ledger.unsound", level="error", problem=problem)

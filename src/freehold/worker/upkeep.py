@@ -6,7 +6,7 @@ import threading
 
 from freehold import log
 from freehold.errors import StoreError
-from freehold.ledger.sqlite import SqliteLedger
+from freehold.ledger.open import open_ledger
 
 EVERY_S = 1.0
 LEAVE_S = 5.0
@@ -31,7 +31,7 @@ class Upkeep:
 
     def _keep_up(self) -> None:
         try:
-            ledger = SqliteLedger(self._store_path)
+            ledger = open_ledger(self._store_path)
         except StoreError as error:
             log.event("upkeep.failed", level="error", why=str(error))
             return

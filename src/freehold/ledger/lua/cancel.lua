@@ -6,6 +6,7 @@ if r[1] == '1' then
     set(id, 'cancel', 1)
 elseif r[1] == '0' then
     dequeue(id)
+    settle(id, 0)
     set(id, 'cancel', 1, 'delivered', 1) -- whoever asks for the end doesn't read on
     done(id, timed(ARGV[3], r[2], true))
 end

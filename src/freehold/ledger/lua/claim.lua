@@ -77,9 +77,7 @@ if not ids then
     advance(ids)
     if #ids > 0 then
         redis.call('HSET', key('c', owner), 'call', call, 'ids', cmsgpack.pack(ids))
-        lease_s = tonumber(redis.call('HGET', key('leases'), owner) or lease_s)
-        redis.call('HSET', key('leases'), owner, lease_s)
-        redis.call('ZADD', key('owners'), seconds(NOW + lease_s), owner)
+        redis.call('ZADD', key('owners'), 'GT', seconds(NOW + lease_s), owner)
     end
 end
 

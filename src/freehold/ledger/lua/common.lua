@@ -131,6 +131,13 @@ local function append(id, parts, first)
     end
 end
 
+-- What it took takes the place of what was expected (`order.settled`).
+local function settle(id, took)
+    local r = get(id, 'model', 'priority', 'tenant', 'cost')
+    local share = lane_of(r[1], r[2]) .. '\0' .. r[3]
+    put_number('shares', share, math.max(0, number('shares', share) + took - tonumber(r[4])))
+end
+
 local function complete(id, answers)
     if get(id, 'failed')[1] then
         return true

@@ -6,6 +6,9 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('due'), '-inf', seconds(NOW)
     local r = get(id, 'state', 'attempt', 'accepted', 'cancel')
     if r[1] == '0' then
         dequeue(id)
+        if r[2] == '0' then
+            settle(id, 0)
+        end
         done(id, timed(r[2] == '0' and ARGV[2] or ARGV[3], r[3], r[2] == '0'))
         ids[#ids + 1] = id
     elseif r[4] == '0' then

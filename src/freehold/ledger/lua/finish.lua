@@ -4,14 +4,13 @@
 local known = {}
 for i, ended in ipairs(cmsgpack.unpack(ARGV[2])) do
     local id, attempt, result_number, took, parts = unpack(ended)
-    local r = get(id, 'state', 'attempt', 'model', 'priority', 'tenant', 'cost')
+    local r = get(id, 'state', 'attempt')
     known[i] = 0
     if r[1] == '1' and tonumber(r[2]) == attempt then
         append(id, parts, 3)
         release(id)
         done(id, ARGV[3 + result_number])
-        local share = lane_of(r[3], r[4]) .. '\0' .. r[5]
-        put_number('shares', share, math.max(0, number('shares', share) + took - tonumber(r[6])))
+        settle(id, took)
         known[i] = 1
     end
 end

@@ -1,4 +1,4 @@
--- Owners whose lease is over. ARGV: now, longest pause of the asker. If nobody asked for longer than that, the store was
+-- Owners whose lease is over. ARGV: now, longest pause of the asker, lease_s. If nobody asked for longer than that, the store was
 -- out of reach and heartbeats were not heard: then every lease begins anew.
 
 local before = tonumber(redis.call('GET', key('asked')) or NOW)
@@ -8,7 +8,6 @@ if NOW - before <= tonumber(ARGV[2]) then
     return late
 end
 for _, owner in ipairs(late) do
-    local lease_s = tonumber(redis.call('HGET', key('leases'), owner) or 0)
-    redis.call('ZADD', key('owners'), seconds(NOW + lease_s), owner)
+    redis.call('ZADD', key('owners'), seconds(NOW + tonumber(ARGV[3])), owner)
 end
 return {}

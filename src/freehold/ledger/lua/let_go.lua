@@ -54,7 +54,6 @@ if #whole > 0 then
     redis.call('ZADD', key('owners'), 0, owner)
 else
     redis.call('ZREM', key('owners'), owner)
-    redis.call('HDEL', key('leases'), owner)
     redis.call('DEL', key('c', owner))
 end
 return {requeued, poisoned, ended, whole}

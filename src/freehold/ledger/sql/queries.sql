@@ -60,9 +60,10 @@ UPDATE requests SET state = 1, attempt = attempt + 1, worker = :owner WHERE seq 
 INSERT OR REPLACE INTO owners (owner, renewed_mono_s, lease_s) VALUES (:owner, :now, :lease_s);
 
 -- name: touch
--- A claim renews the lease that `renew` has set.
+-- A claim needs a lease; a longer one that `renew` has set stays.
 INSERT INTO owners (owner, renewed_mono_s, lease_s) VALUES (:owner, :now, :lease_s)
-ON CONFLICT (owner) DO UPDATE SET renewed_mono_s = excluded.renewed_mono_s;
+ON CONFLICT (owner) DO UPDATE SET renewed_mono_s = excluded.renewed_mono_s, lease_s = excluded.lease_s
+WHERE renewed_mono_s + lease_s < excluded.renewed_mono_s + excluded.lease_s;
 
 -- name: late_owners
 -- Whoever holds something and has no lease, or one that is over. A heartbeat from the future is one from before the
@@ -77,7 +78,7 @@ DELETE FROM owners WHERE owner = :owner;
 
 -- name: overdue
 -- The partial index holds only requests with a deadline: without any, this reads one empty page.
-SELECT seq, id, state, attempt, accepted_unix_s FROM requests INDEXED BY due
+SELECT seq, id, state, attempt, accepted_unix_s, model, priority, tenant, cost_tokens FROM requests INDEXED BY due
 WHERE state < 2 AND due_unix_s < 1e999 AND due_unix_s <= :now AND cancel_asked = 0;
 
 -- name: mark_overdue
@@ -127,7 +128,7 @@ UPDATE requests SET delivered = 1 WHERE id = :id AND state > 0 AND delivered = 0
 UPDATE requests SET delivered = 1 WHERE seq = :seq;
 
 -- name: look
-SELECT seq, state, keep, accepted_unix_s FROM requests WHERE id = :id;
+SELECT seq, state, keep, accepted_unix_s, model, priority, tenant, cost_tokens FROM requests WHERE id = :id;
 
 -- name: ask_cancel
 UPDATE requests SET cancel_asked = 1 WHERE seq = :seq;
@@ -138,7 +139,7 @@ SELECT id, cancel_asked FROM requests
 WHERE id IN (SELECT value FROM json_each(:ids)) AND state = 1 AND worker = :owner;
 
 -- name: held_by
-SELECT seq, id, cancel_asked, accepted_unix_s, answers, deaths, delivered
+SELECT seq, id, attempt, cancel_asked, accepted_unix_s, answers, deaths, delivered
 FROM requests INDEXED BY running
 WHERE state = 1 AND worker = :owner
 ORDER BY seq;
@@ -203,6 +204,11 @@ DELETE FROM keys WHERE until_unix_s <= :now;
 -- A tenant that has fallen behind the virtual time begins there: its row says nothing.
 DELETE FROM shares WHERE finish_tokens <= coalesce(
     (SELECT virtual_tokens FROM lanes WHERE lanes.model = shares.model AND lanes.priority = shares.priority), 0);
+
+-- name: old_owners
+-- Lives that are over and left nothing.
+DELETE FROM owners WHERE (renewed_mono_s + lease_s <= :now OR renewed_mono_s > :now)
+    AND owner NOT IN (SELECT worker FROM requests INDEXED BY running WHERE state = 1);
 
 -- name: old_results
 -- A bounded bite, so that the write lock is never held long. A key keeps the trace of its request.
