@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 sys.path.append(str(Path(__file__).parents[1] / "flow"))
 from served import Served, freehold
 
@@ -26,6 +28,12 @@ class Server:
         """Ends the supervisor as a power cut would; its children notice and leave."""
         self.served.process.kill()
         self.served.process.wait()
+
+    def kill_gateway(self) -> None:
+        """The supervisor starts another."""
+        children = psutil.Process(self.served.process.pid).children()
+        gateway = next(child for child in children if "gateway" in child.cmdline())
+        gateway.kill()
 
 
 @contextmanager

@@ -18,13 +18,28 @@ def test_a_server_killed_in_mid_answer(start_server: StartServer, tabs: Tabs) ->
     tab.say("Tell me everything.")
     page.locator(".answer.streaming .prose p").wait_for()
     server.kill()
+    expect(page.locator(".answer .waiting")).to_contain_text("Reconnecting")
     problem = page.locator(".problem")
-    expect(problem).to_contain_text(re.compile("does not answer|connection closed"))
+    expect(problem).to_contain_text(re.compile("does not answer|connection closed"), timeout=30_000)
     expect(page.get_by_role("button", name="Try again")).to_be_visible()
     assert page.locator(".answer .prose").inner_text()  # what came is kept
     expect(page.locator("#fleet-text")).to_contain_text("does not answer")
     page.get_by_role("button", name="Try again").click()
     expect(problem).to_contain_text("freehold serve")
+
+
+def test_a_gateway_killed_in_mid_answer_is_not_noticed_for_long(start_server: StartServer, tabs: Tabs) -> None:
+    server = start_server(slow=60)
+    tab = tabs.new(server.url)
+    tab.watch.expected += ["Failed to load resource", "net::ERR"]
+    page = tab.open()
+    tab.say("Tell me everything.")
+    page.locator(".answer.streaming .prose p").wait_for()
+    server.kill_gateway()
+    expect(page.locator(".answer .waiting")).to_contain_text("Reconnecting")
+    page.locator(".figures").wait_for(timeout=60_000)
+    expect(page.locator(".problem")).to_have_count(0)
+    expect(page.locator(".waiting")).to_have_count(0)
 
 
 def test_a_missing_key_is_asked_for_once_and_kept_for_the_tab_only(start_server: StartServer, tabs: Tabs) -> None:

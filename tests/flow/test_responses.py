@@ -89,7 +89,8 @@ def test_raw_stream_has_event_lines(slow: Server) -> None:
     with httpx.stream("POST", f"{slow.url}/v1/responses", json=body, trust_env=False) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         lines = [line for line in reply.iter_lines() if line]
-    for head, data in zip(lines[::2], lines[1::2], strict=True):
+    for mark, head, data in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        assert mark.startswith("id: resp_")
         assert head == f"event: {json.loads(data.removeprefix('data: '))['type']}"
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from freehold.core import Request
 from freehold.engine.base import EngineSpec
+from freehold.ledger.protocol import Progress
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.pipe import Cancel, Drain, Hello, Status, Tokens, Wake, owner
 from freehold.worker.child import Child
@@ -172,10 +173,10 @@ def test_killed_mid_answer_its_requests_go_back_and_are_answered(
     child.signal(signal.SIGKILL)
     pipe.until_end()
     assert left(child) == -signal.SIGKILL
-    assert ledger.abandon(owner(hello.worker, hello.pid)).requeued == ["long", "short"]
-    pipe.frames.clear()
+    seen = [Progress(id, 1, pipe.chunks(id)) for id in ("long", "short")]
+    assert ledger.abandon(owner(hello.worker, hello.pid), seen).requeued == ["long", "short"]
     start(sim(profile(folder, 1.0)))
-    pipe.accept()
+    pipe.accept()  # what it tells follows what was told before
     pipe.wait(lambda: len(pipe.ended_ids()) == 2 and pipe.state() == "ready")
     assert (contiguous(pipe, "long"), contiguous(pipe, "short")) == (200, 20)
     entries = [ledger.fetch("long"), ledger.fetch("short")]
@@ -250,7 +251,7 @@ def test_it_works_without_any_gateway(folder: Path, ledger: SqliteLedger, start:
     assert entry.result.answers[0].text
 
 
-def test_a_broken_engine_fails_its_requests_and_the_process(
+def test_a_broken_engine_ends_the_process_and_leaves_its_requests_to_another(
     folder: Path, ledger: SqliteLedger, pipe: Pipe, start: Start
 ) -> None:
     ledger.accept([ask("a", 500), ask("b", 500)])
@@ -259,14 +260,9 @@ def test_a_broken_engine_fails_its_requests_and_the_process(
     pipe.until_end()
     assert left(child) == 1
     for id in ("a", "b"):
-        failure = pipe.chunks(id)[-1].failure
         entry = ledger.fetch(id)
-        assert failure is not None
         assert entry is not None
-        assert entry.result is not None
-        assert entry.result.failure == failure
-        assert failure.code == "engine_failed"
-        assert "Out of memory" in failure.why
+        assert (entry.state, entry.deaths) == ("queued", 1)
     child.reports(0.0)
     assert child.failure is not None
 

@@ -111,7 +111,7 @@ def _ask_once(http: httpx.Client, talk: Talk, text: str, as_json: bool) -> None:
     talk.said("user", text)
     heard = Heard()
     try:
-        for piece in stream(http, talk.body(), heard):
+        for piece in stream(http, talk.body(), heard, _say_reconnecting):
             if not as_json:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
@@ -122,6 +122,11 @@ def _ask_once(http: httpx.Client, talk: Talk, text: str, as_json: bool) -> None:
         print_json({"model": talk.model, **heard.plain()})
     elif sys.stderr.isatty():
         print(figures(heard), file=sys.stderr)
+
+
+def _say_reconnecting() -> None:
+    if sys.stderr.isatty():
+        print(" (reconnecting) ", end="", file=sys.stderr, flush=True)
 
 
 def _converse(http: httpx.Client, talk: Talk, url: str, api_key: str | None) -> None:
@@ -216,7 +221,10 @@ def _answer(console: Console, http: httpx.Client, talk: Talk) -> bool:
 def _print_pieces(console: Console, http: httpx.Client, talk: Talk, heard: Heard) -> None:
     from freehold.cli.chat_stream import stream
 
-    with contextlib.closing(stream(http, talk.body(), heard)) as pieces:
+    def say_reconnecting() -> None:
+        console.print("[dim] (reconnecting) [/]", end="")
+
+    with contextlib.closing(stream(http, talk.body(), heard, say_reconnecting)) as pieces:
         with console.status("[dim]waiting[/]", spinner="dots"):
             first = next(pieces, "")
         console.out(first, end="", highlight=False)

@@ -1,21 +1,26 @@
 """One streamed answer: asks POST /v1/chat/completions and yields text as it arrives, with how fast it came.
 
 The server's own timings are preferred (headers, then `timings` on the usage chunk); what another
-OpenAI-compatible server doesn't say is measured here, and `by` says so.
+OpenAI-compatible server doesn't say is measured here, and `by` says so. An answer whose connection breaks goes on over
+the next one, where the server's events have ids.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 
 import httpx
 
 from freehold.cli.http import error_of, raise_for_error, reaching
 from freehold.core import Json
-from freehold.errors import EngineFailed, Unreachable
+from freehold.errors import EngineFailed, Unavailable, Unreachable
+
+RECONNECT_S = 15.0
+"""How long an answer whose connection broke is tried to go on with."""
+RETRY_S = 0.5
 
 
 @dataclass(slots=True)
@@ -29,44 +34,74 @@ class Heard:
     """queue_ms, ttft_ms, total_ms, tokens_per_s, as far as known."""
     by: str = "server"
     """Whose clock measured the timings: `server` or `client`."""
+    last_id: str = ""
+    """Of the last event that came."""
 
     def plain(self) -> Json:
         """The same for `--json`."""
         return {"text": self.text, "finish_reason": self.finish, "usage": self.usage, "timings": self.timings}
 
 
-def stream(http: httpx.Client, body: Json, heard: Heard) -> Generator[str]:
-    """Yields the pieces of the answer to `body` and fills `heard`.
+def stream(
+    http: httpx.Client, body: Json, heard: Heard, on_lost: Callable[[], None] = lambda: None
+) -> Generator[str]:
+    """Yields the pieces of the answer to `body` and fills `heard`. `on_lost` is told when the connection is lost and
+    another is tried, for up to `RECONNECT_S`.
 
     Raises the server's error, or `Unreachable` when the connection ends before the answer does.
     """
     started_s = time.monotonic()
-    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    url = str(http.base_url)
     times: list[float] = []
-    with reaching(url), http.stream("POST", "/v1/chat/completions", json=asked) as response:
-        if not response.is_success:
-            response.read()
-            raise_for_error(response)
-        _note_headers(response.headers, heard)
-        for data in _events(response):
-            piece = _read_chunk(data, heard)
-            if piece:
+    lost_s = 0.0
+    while True:
+        before = heard.last_id
+        try:
+            for piece in _connection(http, body, heard):
                 times.append(time.monotonic())
                 heard.text += piece
+                yield piece
+            break
+        except Unreachable:
+            now_s = time.monotonic()
+            if heard.last_id != before or not lost_s:
+                lost_s = now_s
+                on_lost()
+            if not heard.last_id or now_s - lost_s > RECONNECT_S:
+                raise
+        time.sleep(RETRY_S)
+    _measure(heard, started_s, times)
+
+
+def _connection(http: httpx.Client, body: Json, heard: Heard) -> Iterator[str]:
+    """Asks, or goes on after the last event that came. Raises `Unreachable` if the answer isn't whole at its end."""
+    asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    headers = {"last-event-id": heard.last_id} if heard.last_id else {}
+    url = str(http.base_url)
+    with reaching(url), http.stream("POST", "/v1/chat/completions", json=asked, headers=headers) as response:
+        if not response.is_success:
+            response.read()
+            if heard.last_id and response.status_code == Unavailable.status:
+                raise Unreachable("The server isn't ready again.")
+            raise_for_error(response)
+        _note_headers(response.headers, heard)
+        for data in _events(response, heard):
+            if piece := _read_chunk(data, heard):
                 yield piece
     if heard.finish is None:
         raise Unreachable(
             "The connection closed before the answer was complete.",
             next="What arrived is shown; ask again for a whole one.",
         )
-    _measure(heard, started_s, times)
 
 
-def _events(response: httpx.Response) -> Iterator[str]:
-    """The data of each server-sent event, up to [DONE]."""
+def _events(response: httpx.Response, heard: Heard) -> Iterator[str]:
+    """The data of each server-sent event, up to [DONE]. An id counts once its event is here."""
+    id = heard.last_id
     for line in response.iter_lines():
-        if line.startswith("data:"):
+        if line.startswith("id:"):
+            id = line[3:].strip()
+        elif line.startswith("data:"):
+            heard.last_id = id
             data = line[5:].strip()
             if data == "[DONE]":
                 return

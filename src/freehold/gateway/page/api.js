@@ -18,21 +18,45 @@ export async function getJson(path, signal) {
   return response.json();
 }
 
+const RECONNECT_MS = 15_000;
+const RETRY_MS = 500;
+
 /**
  * Streams one chat completion. Yields {kind: "open", queueMs, ttftMs}, then {kind: "text", text} and
- * {kind: "thought", text}, {kind: "finish", reason}, and at last {kind: "usage", usage, timings}.
+ * {kind: "thought", text}, {kind: "finish", reason}, and at last {kind: "usage", usage, timings}. Where the
+ * connection breaks it yields {kind: "lost"} and goes on over the next one, after the last event that came.
  */
 export async function* streamChat(body, signal) {
+  const seen = { lastId: "" };
+  let lostMs = 0;
+  for (;;) {
+    const before = seen.lastId;
+    try {
+      yield* connection(body, signal, seen);
+      return;
+    } catch (error) {
+      if (seen.lastId !== before) lostMs = 0;
+      if (!seen.lastId || !mayPass(error) || signal.aborted || (lostMs && performance.now() - lostMs > RECONNECT_MS)) throw error;
+      lostMs ||= performance.now();
+      yield { kind: "lost" };
+    }
+    await new Promise((later) => { setTimeout(later, RETRY_MS); });
+  }
+}
+
+const mayPass = (error) => error instanceof Problem && (error.code === "network" || error.status === 503);
+
+async function* connection(body, signal, seen) {
   const response = await send("v1/chat/completions", {
     method: "POST",
     signal,
-    headers: { ...headers(), "content-type": "application/json", accept: "text/event-stream" },
+    headers: { ...headers(), ...(seen.lastId ? { "last-event-id": seen.lastId } : {}), "content-type": "application/json", accept: "text/event-stream" },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
   });
   if (!response.ok) throw await problemOf(response);
   yield { kind: "open", queueMs: headerMs(response, "x-freehold-queue-ms"), ttftMs: headerMs(response, "x-freehold-ttft-ms") };
   let ended = false;
-  for await (const data of events(response)) {
+  for await (const data of events(response, seen)) {
     if (data === "[DONE]") { ended = true; break; }
     yield* readChunk(data);
   }
@@ -51,10 +75,11 @@ function* readChunk(data) {
   if (chunk.usage) yield { kind: "usage", usage: chunk.usage, timings: chunk.timings ?? chunk.usage.timings ?? null };
 }
 
-/** The `data` of each server-sent event of a response. */
-async function* events(response) {
+/** The `data` of each server-sent event of a response; `seen.lastId` is the id of the last one. */
+async function* events(response, seen) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
+  let id = seen.lastId;
   try {
     for (;;) {
       const { value, done } = await reader.read().catch((error) => { throw lost(error); });
@@ -62,8 +87,11 @@ async function* events(response) {
       buffer += value;
       const lines = buffer.split(/\r?\n/);
       buffer = lines.pop();
-      // Each of our events is one data line, so the line is the event.
-      for (const line of lines) if (line.startsWith("data:")) yield line.slice(5).trimStart();
+      // Each of our events is one data line, with its id before it: the line is the event.
+      for (const line of lines) {
+        if (line.startsWith("id:")) id = line.slice(3).trim();
+        if (line.startsWith("data:")) { seen.lastId = id; yield line.slice(5).trimStart(); }
+      }
     }
   } finally {
     reader.cancel().catch(() => {});

@@ -42,6 +42,7 @@ export class AnswerView {
     this.actions = actions;
     this.frame = 0;
     this.thinking = null;
+    this.lost = false;
     this.body = h("div", { class: "prose", dir: "auto" });
     this.waiting = h("p", { class: "waiting" }, h("span", { class: "pulse", "aria-hidden": "true" }), h("span", {}, ""));
     this.foot = h("div", { class: "answer-foot" });
@@ -53,6 +54,17 @@ export class AnswerView {
   wait(text) {
     this.waiting.lastChild.textContent = text;
     if (!this.waiting.isConnected) this.element.insertBefore(this.waiting, this.foot);
+  }
+
+  /** The connection broke, and another is tried. */
+  lose() {
+    this.lost = true;
+    this.wait("Reconnecting…");
+  }
+
+  found() {
+    if (this.lost) this.waiting.remove();
+    this.lost = false;
   }
 
   begin() {
@@ -69,7 +81,7 @@ export class AnswerView {
 
   draw() {
     const { thought, answer } = split(this.message);
-    if (thought || answer) this.waiting.remove();
+    if ((thought || answer) && !this.lost) this.waiting.remove();
     if (thought) this.drawThought(thought);
     if (answer) this.markdown.update(answer);
   }

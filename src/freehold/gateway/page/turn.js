@@ -60,7 +60,8 @@ export async function runTurn({ chat, body, view, signal, onDrawn }) {
         view.grow(onDrawn);
         reader.grow(message.text);
         if (seen.lastMs - savedMs > SAVE_EVERY_MS) { savedMs = seen.lastMs; saveChat(chat); }
-      } else note(told, part);
+      } else if (part.kind === "lost") view.lose();
+      else { if (part.kind === "open") view.found(); note(told, part); }
     }
     message.finish = told.finish ?? "stop";
   } catch (error) {
@@ -83,7 +84,7 @@ function take(message, part, seen) {
 }
 
 function note(told, part) {
-  if (part.kind === "open") told.open = part;
+  if (part.kind === "open") told.open ??= part;
   if (part.kind === "finish") told.finish = part.reason;
   if (part.kind === "usage") { told.usage = part.usage; told.timings = part.timings; }
 }
