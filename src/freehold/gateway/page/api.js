@@ -21,6 +21,15 @@ export async function getJson(path, signal) {
 const RECONNECT_MS = 15_000;
 const RETRY_MS = 500;
 
+/** Sends `body` as JSON; the reply's JSON. */
+export async function postJson(path, body, signal) {
+  const response = await send(path, {
+    method: "POST", signal, headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body),
+  });
+  if (!response.ok) throw await problemOf(response);
+  return response.json();
+}
+
 /**
  * Streams one chat completion. Yields {kind: "open", queueMs, ttftMs}, then {kind: "text", text} and
  * {kind: "thought", text}, {kind: "finish", reason}, and at last {kind: "usage", usage, timings}. Where the

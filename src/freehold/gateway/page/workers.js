@@ -1,7 +1,7 @@
 // The line below the message box: who answers, in what state. Asks gently, and not while the page is hidden.
 
-import { getJson } from "./api.js";
-import { $, h } from "./dom.js";
+import { getJson, postJson } from "./api.js";
+import { $, announce, h } from "./dom.js";
 
 const CALM_MS = 5000;
 const SOON_MS = 1500;
@@ -9,7 +9,7 @@ const SLOWEST_MS = 30000;
 
 const WORDS = {
   starting: "starting", loading: "loading", ready: "ready", busy: "answering",
-  draining: "finishing", stopped: "stopped", dead: "died",
+  draining: "finishing", hung: "hangs", stopped: "has left", dead: "died",
 };
 
 export class Fleet {
@@ -47,12 +47,12 @@ export class Fleet {
     const able = workers.filter((w) => w.state === "ready" || w.state === "busy");
     const answering = able.reduce((sum, w) => sum + (w.running ?? 0), 0);
     const loading = workers.find((w) => w.state === "loading" || w.state === "starting");
-    const troubled = workers.filter((w) => w.state === "dead" || w.state === "stopped");
+    const troubled = workers.filter((w) => w.state === "dead" || w.state === "hung");
     let text = `${count(able.length, "worker")} ready`;
     if (answering) text += `, ${count(answering, "answer")} running`;
     if (!able.length) text = loading ? `Loading the model${loading.phase ? `: ${loading.phase}` : ""}…` : "No worker is running";
     else if (troubled.length) text += `, ${troubled.length} down`;
-    this.put(able.length ? (troubled.length ? "warn" : answering ? "busy" : "good") : loading ? "warn" : "bad", text, table(workers));
+    this.put(able.length ? (troubled.length ? "warn" : answering ? "busy" : "good") : loading ? "warn" : "bad", text, table(workers, (name) => this.drain(name)));
     this.tell(able.length > 0);
     return able.length > 0 && !loading;
   }
@@ -67,7 +67,22 @@ export class Fleet {
     const button = $("fleet");
     if (button.dataset.tone !== tone) button.dataset.tone = tone;
     if ($("fleet-text").textContent !== text) $("fleet-text").textContent = text;
+    const focused = document.activeElement?.dataset?.drain;
     $("fleet-card").replaceChildren(...details);
+    if (focused) $("fleet-card").querySelector(`[data-drain="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  /** Asks first: the worker finishes what it has begun, and another one takes its place. */
+  async drain(name) {
+    if (!confirm(`Let ${name} finish and leave? Another worker takes its place first, so nothing is lost.`)) return;
+    try {
+      await postJson(`freehold/workers/${encodeURIComponent(name)}/drain`, { replace: true }, AbortSignal.timeout(8000));
+      announce(`${name} leaves once another worker is ready.`);
+    } catch (problem) {
+      announce(problem.message);
+      alert([problem.message, problem.next].filter(Boolean).join(" "));
+    }
+    this.hurry();
   }
 
   tell(canAnswer) {
@@ -77,7 +92,7 @@ export class Fleet {
   }
 }
 
-function table(workers) {
+function table(workers, drain) {
   if (!workers.length) return [h("p", {}, "No worker has come up yet.")];
   const rows = workers.map((w) => h("tr", {},
     h("th", { scope: "row" }, w.name),
@@ -85,9 +100,12 @@ function table(workers) {
     h("td", {}, [w.model, w.engine && `on ${w.engine}`].filter(Boolean).join(" ")),
     h("td", { class: "number" }, String(w.running ?? 0)),
     h("td", { class: "number" }, w.memory_bytes ? `${Math.round(w.memory_bytes / 2 ** 20).toLocaleString("en")} MiB` : "–"),
-    h("td", { class: "number" }, String(w.restarts ?? 0))));
+    h("td", { class: "number" }, String(w.restarts ?? 0)),
+    h("td", {}, (w.state === "ready" || w.state === "busy") && h("button", {
+      type: "button", class: "link-button", "data-drain": w.name, "aria-label": `Replace ${w.name}`, on: { click: () => drain(w.name) },
+    }, "Replace"))));
   const heads = ["Worker", "State", "Model", "Running", "Memory", "Restarts"];
-  const head = h("tr", {}, ...heads.map((text, i) => h("th", { scope: "col", class: i > 2 ? "number" : null }, text)));
+  const head = h("tr", {}, ...heads.map((text, i) => h("th", { scope: "col", class: i > 2 ? "number" : null }, text)), h("td", {}));
   const errors = workers.filter((w) => w.last_error).map((w) => h("p", { class: "faint" }, `${w.name}: ${w.last_error}`));
   return [h("table", {}, h("thead", {}, head), h("tbody", {}, ...rows)), ...errors];
 }
