@@ -39,6 +39,9 @@ class ServerConfig:
     max_queue: int = setting(4096, "Requests that may wait; beyond it new ones get 429.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
+    restart_most_s: float = setting(
+        30.0, "Longest wait before a process that died again and again is started once more."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,9 +42,7 @@ class Heard:
         return {"text": self.text, "finish_reason": self.finish, "usage": self.usage, "timings": self.timings}
 
 
-def stream(
-    http: httpx.Client, body: Json, heard: Heard, on_lost: Callable[[], None] = lambda: None
-) -> Generator[str]:
+def stream(http: httpx.Client, body: Json, heard: Heard, on_lost: Callable[[], None] = lambda: None) -> Generator[str]:
     """Yields the pieces of the answer to `body` and fills `heard`. `on_lost` is told when the connection is lost and
     another is tried, for up to `RECONNECT_S`.
 
