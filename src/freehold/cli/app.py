@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, drain, internal, keys, rollout, serve, workers
+from freehold.cli import chaos, chat, config, doctor, drain, internal, keys, rollout, serve, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
+app.command("chaos", rich_help_panel=LOOK)(chaos.chaos)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
 app.command("config", rich_help_panel=SET)(config.config)
