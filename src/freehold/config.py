@@ -51,6 +51,9 @@ class ServerConfig:
     stall_s: float = setting(60.0, "A client that takes nothing of its answer for so long is disconnected. 0: never.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
+    restart_most_s: float = setting(
+        30.0, "Longest wait before a process that died again and again is started once more."
+    )
 
 
 @dataclass(frozen=True, slots=True)

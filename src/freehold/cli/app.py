@@ -13,6 +13,7 @@ import typer
 
 import freehold
 from freehold.cli import (
+    chaos,
     chat,
     config,
     cost,
@@ -63,6 +64,7 @@ app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("cost", rich_help_panel=MONEY)(cost.cost)
 app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
 app.command("report", rich_help_panel=MONEY)(report.report)
+app.command("chaos", rich_help_panel=MEASURE)(chaos.chaos)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
 app.command("reload", rich_help_panel=CHANGE)(renew.reload)

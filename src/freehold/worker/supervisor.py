@@ -54,7 +54,7 @@ class Supervisor:
         self._spec = spec
         self._on_event = on_event
         self._program = tuple(program)
-        self._limits = limits or Limits()
+        self._limits = limits or _limits(config)
         self._site = site
         self._settle = settle
         self._reread = reread
@@ -277,3 +277,8 @@ class Supervisor:
 
     def _tell(self, event: Event) -> None:
         self._on_event(event)
+
+
+def _limits(config: Config) -> Limits:
+    most_s = config.server.restart_most_s
+    return Limits(first_s=min(Limits().first_s, most_s), most_s=most_s)

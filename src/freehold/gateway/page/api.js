@@ -18,6 +18,9 @@ export async function getJson(path, signal) {
   return response.json();
 }
 
+const RECONNECT_MS = 15_000;
+const RETRY_MS = 500;
+
 /** Sends `body` as JSON; the reply's JSON. */
 export async function postJson(path, body, signal) {
   const response = await send(path, {
@@ -26,9 +29,6 @@ export async function postJson(path, body, signal) {
   if (!response.ok) throw await problemOf(response);
   return response.json();
 }
-
-const RECONNECT_MS = 15_000;
-const RETRY_MS = 500;
 
 /**
  * Streams one chat completion. Yields {kind: "open", queueMs, ttftMs}, then {kind: "text", text} and
