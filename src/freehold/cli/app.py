@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import freehold
-from freehold.cli import chat, config, doctor, drain, internal, keys, rollout, serve, workers
+from freehold.cli import chat, config, doctor, drain, internal, jobs, keys, rollout, serve, workers
 from freehold.errors import FreeholdError, UsageError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ SERVE, LOOK, CHANGE, SET = "Serve", "Look", "Change without loss", "Set up"
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
