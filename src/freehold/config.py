@@ -38,6 +38,8 @@ class ServerConfig:
     max_n: int = setting(16, "Most answers a request may ask for with n.")
     max_queue: int = setting(4096, "Requests that may wait; beyond it new ones get 429.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
+    webhook_secret: str = setting("", "Signs webhooks that bring no secret of their own: whsec_ and base64.")
+    webhook_private: Literal["off", "on"] = setting("off", "on: webhooks may go to private and loopback addresses.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
 
 
