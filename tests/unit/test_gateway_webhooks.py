@@ -34,7 +34,7 @@ def test_addresses_that_are_not(address: str) -> None:
     "url",
     [
         "http://127.0.0.1/x", "https://localhost:1/", "http://[::1]/", "http://2130706433/", "http://0x7f.1/",
-        "ftp://8.8.8.8/", "https://user@8.8.8.8/", "https://", "http://8.8.8.8:99999/", "nonsense",
+        "ftp://8.8.8.8/", "https://user@8.8.8.8/", "https://", "http://8.8.8.8:99999/", "nonsense", "http://8.8.8.8/\x00",
     ],
 )  # fmt: skip
 def test_urls_that_are_refused(url: str) -> None:

@@ -216,7 +216,7 @@ def test_every_query_is_used_and_every_use_is_a_query() -> None:
     import re
 
     folder = Path(statements.__file__).parent
-    source = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py"))
+    source = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.py") if "redis" not in file.name)
     used = set(re.findall(r'\b_?(?:run|read)\(\s*"(\w+)"', source))
     assert used == set(statements.queries())
 

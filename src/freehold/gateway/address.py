@@ -9,6 +9,8 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+import httpx
+
 from freehold.errors import InvalidRequest
 
 RESOLVE_S = 5.0
@@ -31,9 +33,10 @@ async def resolve(url: str, *, private: bool) -> str:
     """The address that `url` is at now. Raises `InvalidRequest` for a URL that can't or mustn't be called; of several
     addresses one that isn't public is enough."""
     try:
+        httpx.URL(url)  # what will call it must understand it too
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as error:
+    except (ValueError, httpx.InvalidURL) as error:
         raise _refused(f"{error}.") from None
     if parts.scheme not in ("https", "http") or not host or parts.username is not None:
         raise _refused("It takes http:// or https://, a host, and no user name.")

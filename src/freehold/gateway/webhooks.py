@@ -100,7 +100,7 @@ async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, entry: Entry) -
         async with asyncio.timeout(2 * ANSWER_S):
             status = await _post(http, note, id, event(entry), private=desk.server.webhook_private == "on")
         why = f"status {status}"
-    except (httpx.HTTPError, InvalidRequest, TimeoutError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, InvalidRequest, TimeoutError) as error:
         status, why = 0, error.why if isinstance(error, InvalidRequest) else type(error).__name__
     if 200 <= status < 300:
         await desk.ledger.drop_note(KIND, id)
@@ -122,7 +122,7 @@ async def _post(http: httpx.AsyncClient, note: Note, id: str, body: bytes, *, pr
     url = httpx.URL(note.url)
     headers = {"host": url.netloc.decode(), "content-type": "application/json", "user-agent": "freehold"}
     headers |= signature(note.secret, f"msg_{id}", int(time.time()), body)
-    pinned, sni = url.copy_with(host=address), {"sni_hostname": url.host}
+    pinned, sni = url.copy_with(host=address), {"sni_hostname": url.raw_host.decode()}
     async with http.stream("POST", pinned, content=body, headers=headers, extensions=sni) as reply:
         return reply.status_code
 
