@@ -50,6 +50,8 @@ class ServerConfig:
     max_unread_mb: int = setting(8, "What is kept for a client that reads too slowly; beyond it the client is left.")
     stall_s: float = setting(60.0, "A client that takes nothing of its answer for so long is disconnected. 0: never.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
+    webhook_secret: str = setting("", "Signs webhooks that bring no secret of their own: whsec_ and base64.")
+    webhook_private: Literal["off", "on"] = setting("off", "on: webhooks may go to private and loopback addresses.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
     restart_most_s: float = setting(
         30.0, "Longest wait before a process that died again and again is started once more."

@@ -100,6 +100,7 @@ class Model:
     finish: dict[tuple[str, int, str], int] = field(default_factory=dict)
     until_s: dict[str, float] = field(default_factory=dict)
     arrivals: int = 0
+    notes: dict[str, tuple[float, bytes]] = field(default_factory=dict)
     asked_s: float | None = None
     """When somebody last asked for late owners."""
 
@@ -466,6 +467,28 @@ class LedgerMachine(RuleBasedStateMachine):
             assert all(entry.request.prompt == "" for entry in page)
             found += [(entry.request.id, entry.state, entry.deaths) for entry in page]
         assert found == expected
+
+    @rule(id=st.sampled_from("abc"), in_s=st.sampled_from((0.0, 3.0, 40.0)), blob=st.binary(max_size=3))
+    def keep_note(self, id: str, in_s: float, blob: bytes) -> None:
+        self.ledger.keep_note("k", id, in_s, blob)
+        self.model.notes[id] = (self.clock.unix_s() + in_s, blob)
+
+    @rule(lease_s=st.sampled_from((0.5, 20.0)), limit=st.integers(1, 3))
+    def take_due(self, lease_s: float, limit: int) -> None:
+        now = self.clock.unix_s()
+        due = {id for id, (due_s, _) in self.model.notes.items() if due_s <= now}
+        assert self.ledger.take_due("other", lease_s, limit) == []
+        got = self.ledger.take_due("k", lease_s, limit)
+        assert len({id for id, _ in got}) == len(got) == min(limit, len(due))
+        for id, blob in got:
+            assert id in due
+            assert blob == self.model.notes[id][1]
+            self.model.notes[id] = (now + lease_s, blob)
+
+    @rule(id=st.sampled_from("abc"))
+    def drop_note(self, id: str) -> None:
+        self.ledger.drop_note("k", id)
+        self.model.notes.pop(id, None)
 
     @rule(model=st.sampled_from((None, *MODELS)))
     def depth(self, model: str | None) -> None:

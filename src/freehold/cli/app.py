@@ -20,6 +20,7 @@ from freehold.cli import (
     doctor,
     drain,
     internal,
+    jobs,
     keys,
     knee,
     load,
@@ -55,6 +56,7 @@ app.command("load", rich_help_panel=MEASURE)(load.load)
 app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
+app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)
 app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)

@@ -10,7 +10,7 @@ from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, overrides, print_
 if TYPE_CHECKING:
     from freehold.profile import Profile
 
-SECRET = {"engine.remote_key", "store.url"}
+SECRET = {"engine.remote_key", "server.webhook_secret", "store.url"}
 
 
 def config(set_: SetFlag = None, config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:

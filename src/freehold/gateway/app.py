@@ -26,6 +26,7 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
+from freehold.gateway.jobs import jobs_router
 from freehold.gateway.marks import Seen, seen_by
 from freehold.gateway.pages import make_file, page_routes, respond
 from freehold.gateway.responses.create import Responses
@@ -72,6 +73,7 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     _add_generations(app, desk)
     _add_models(app, desk, guard)
     app.include_router(control_router(desk, guard))
+    app.include_router(jobs_router(desk, guard))
     _add_health(app, desk)
     told = document(app, guard.required)  # once: it takes a good part of a second
     _add_pages(app, told)

@@ -14,6 +14,7 @@ from freehold.gateway.errors import error_object
 from freehold.gateway.resume import with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json
 from freehold.gateway.usage import note_first, usage_object
+from freehold.gateway.webhooks import submit_with_webhook
 from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_text import GenerateRequest, generate_request
 from freehold.ledger.protocol import Entry
@@ -28,11 +29,12 @@ def generate_route(desk: Desk) -> Handler:
         call.model = card.name
         request = with_meta(generate_request(wanted, card, call, desk.server), call, None)
         later = wanted.mode == "async"
-        inbox = await desk.submit(request, lasting=later, resumable_s=call.resumable_s)
-        id = inbox.request.id
         if later:
+            id = (await submit_with_webhook(desk, request, wanted.webhook)).request.id
             await send_json(send, msgspec.json.encode({"id": id, "status": "queued", "model": card.name}), 202)
             return
+        inbox = await desk.submit(request, resumable_s=call.resumable_s)
+        id = inbox.request.id
         async with Follower(desk, inbox, receive) as reader:
             collected = await collect(reader)
         check_not_cancelled(collected)

@@ -34,6 +34,7 @@ from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
 from freehold.telemetry.metrics import Metrics
@@ -103,6 +104,7 @@ async def _serve(
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             watching = group.create_task(watch(desk, config.store.keep_results_s))
+            calling = group.create_task(call_webhooks(desk))
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
@@ -124,6 +126,7 @@ async def _serve(
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
             watching.cancel()
+            calling.cancel()
             beating.cancel()
             signals.first.set()
             signals.retire.set()

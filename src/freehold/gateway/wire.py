@@ -30,6 +30,13 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
+class Webhook(Wire):
+    """Extension. Called when what was asked for in the background has ended."""
+
+    url: str = Field(min_length=1, max_length=2048, description="http:// or https://, at a public address.")
+    secret: str | None = Field(None, max_length=200, description="whsec_ and base64; else server.webhook_secret signs.")
+
+
 class StreamOptions(Wire):
     include_usage: bool | None = Field(None, description="A last chunk with `usage`, with timings beside it.")
     include_obfuscation: Literal[False] | None = Field(

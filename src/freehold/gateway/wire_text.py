@@ -11,7 +11,7 @@ from freehold.core import ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.limits import check_against
-from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Wire
+from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Webhook, Wire
 
 MAX_PROMPTS = 256
 TEXT_NAMES = {"top_logprobs": "logprobs"}
@@ -71,6 +71,7 @@ class GenerateRequest(SamplingFields):
     mode: Literal["sync", "async"] | None = Field(
         None, description="async: answer 202 with an id to poll at GET /generate/{id}."
     )
+    webhook: Webhook | None = Field(None, description="Only with mode async: whom to tell when it has ended.")
     raw: bool | None = Field(None, description="True: no chat template around the prompt.")
     n: Refused = None
 
@@ -127,7 +128,9 @@ def embedding_request(body: EmbeddingRequest, card: ModelCard, call: Call, serve
 
 
 def generate_request(body: GenerateRequest, card: ModelCard, call: Call, server: ServerConfig) -> Request:
-    """A chat of one message where the model knows chat, unless `raw`."""
+    """A chat of one message where the model knows chat, unless `raw`. Raises `InvalidRequest`."""
+    if body.webhook is not None and body.mode != "async":
+        raise InvalidRequest("webhook needs mode async.", next="Set mode to async.", param="webhook")
     chat = card.chat and not body.raw
     request = Request(
         id=new_id("gen-"),

@@ -125,6 +125,15 @@ class AsyncLedger:
     async def sweep(self, older_than_s: float) -> int:
         return await self._ask(lambda ledger: ledger.sweep(older_than_s))
 
+    async def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
+        await self._ask(lambda ledger: ledger.keep_note(kind, id, in_s, blob))
+
+    async def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
+        return await self._ask(lambda ledger: ledger.take_due(kind, lease_s, limit))
+
+    async def drop_note(self, kind: str, id: str) -> None:
+        await self._ask(lambda ledger: ledger.drop_note(kind, id))
+
     async def check_integrity(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.check_integrity())
 

@@ -209,6 +209,19 @@ class Ledger(Protocol):
         `FORGET_S` at the latest (or with their idempotency key); returns how many."""
         ...
 
+    def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
+        """Durably: something to be done `in_s` seconds from now. One with this kind and id is replaced."""
+        ...
+
+    def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
+        """Id and blob of notes that are due. Each is due again in `lease_s`: of two takers one gets it, and if that one
+        dies another does."""
+        ...
+
+    def drop_note(self, kind: str, id: str) -> None:
+        """It is done."""
+        ...
+
     def check_integrity(self) -> list[str]:
         """What is wrong with the stored state, in words; empty when all is well."""
         ...

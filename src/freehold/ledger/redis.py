@@ -210,6 +210,15 @@ class RedisLedger:
             if not (gone or kept or others or forgotten):
                 return int(dropped)
 
+    def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
+        self._run("keep_note", kind, id, in_s, blob)
+
+    def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
+        return [(id.decode(), blob) for id, blob in self._run("take_due", kind, lease_s, limit)]
+
+    def drop_note(self, kind: str, id: str) -> None:
+        self._run("drop_note", kind, id)
+
     def check_integrity(self) -> list[str]:
         return [wrong.decode() for wrong in self._run("check")]
 

@@ -109,6 +109,24 @@ class SqliteViews:
         self._run("forget_pieces", seq=seq)
         self._run("forget_key", seq=seq)
 
+    def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
+        with self._tables.write():
+            self._run("keep_note", kind=kind, id=id, due=self._clock.unix_s() + in_s, blob=blob)
+        self._tables.sync()
+
+    def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
+        now = self._clock.unix_s()
+        if not self._read("any_due", kind=kind, now=now):
+            return []
+        with self._tables.write():
+            found = self._run("take_due", kind=kind, now=now, until=now + lease_s, limit=limit)
+        return [(id, blob) for id, blob in found]
+
+    def drop_note(self, kind: str, id: str) -> None:
+        with self._tables.write():
+            self._run("drop_note", kind=kind, id=id)
+        self._tables.sync()
+
     def check_integrity(self) -> list[str]:
         return self._tables.check_integrity()
 

@@ -23,6 +23,7 @@ from freehold.gateway.resume import with_meta
 from freehold.gateway.stream import SSE_HEADERS, Follower, Receive, Send, send_json
 from freehold.gateway.tools import plan as toolbox
 from freehold.gateway.usage import note_first
+from freehold.gateway.webhooks import submit_with_webhook
 from freehold.gateway.wire import free_form
 from freehold.gateway.wire_errors import parse
 from freehold.ledger.protocol import Entry
@@ -60,7 +61,7 @@ class Responses:
     ) -> None:
         request = with_meta(request, call, None)
         if wanted.background:
-            await self._in_background(request, told, bool(wanted.stream), send)
+            await self._in_background(request, told, wanted, send)
             return
         inbox = await self.desk.submit(request, resumable_s=call.resumable_s)
         request = inbox.request
@@ -92,11 +93,11 @@ class Responses:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _in_background(self, request: Request, told: Told, stream: bool, send: Send) -> None:
+    async def _in_background(self, request: Request, told: Told, wanted: ResponseRequest, send: Send) -> None:
         """The response goes on when the client leaves."""
-        inbox = await self.desk.submit(request, lasting=True)
+        inbox = await submit_with_webhook(self.desk, request, wanted.webhook)
         request = inbox.request
-        if not stream:
+        if not wanted.stream:
             queued = response_object(request.id, told, request.received_unix_s, "queued", [])
             await send_json(send, msgspec.json.encode(queued))
             return
@@ -162,6 +163,8 @@ def _check_whole(body: ResponseRequest, card: ModelCard) -> None:
             "Leave store out, or set it to true.",
             param="store",
         )
+    if body.webhook is not None and not body.background:
+        raise InvalidRequest("webhook needs background.", next="Set background to true.", param="webhook")
     if body.stream_options is not None and not body.stream:
         raise InvalidRequest("stream_options needs stream.", next="Set stream to true.", param="stream_options")
 

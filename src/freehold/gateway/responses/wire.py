@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag
 
 from freehold.core import Json
 from freehold.gateway.tools.schema import check_depth
-from freehold.gateway.wire import ModelName, Refused, SamplingFields, Wire, free_form
+from freehold.gateway.wire import ModelName, Refused, SamplingFields, Webhook, Wire, free_form
 
 ItemId = Annotated[str, Field(min_length=1, max_length=128)]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -149,6 +149,9 @@ class ResponseRequest(SamplingFields):
         None, description="Default true: the response can be fetched, continued and deleted by id."
     )
     background: bool | None = Field(None, description="Answer at once, with an id to poll, follow or cancel.")
+    webhook: Webhook | None = Field(
+        None, description="Extension. Only with background: whom to tell when it has ended."
+    )
     text: TextOptions | None = None
     tools: list[dict[str, Any]] | None = Field(None, max_length=128)
     tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None

@@ -8,6 +8,7 @@
 --   PREFIX:o:OWNER    ids an owner holds;  PREFIX:c:OWNER  its last claim;  PREFIX:owners  owners by end of lease
 --   PREFIX:due        ids by deadline;  PREFIX:all, PREFIX:poisoned  ids by arrival
 --   PREFIX:kept, PREFIX:others, PREFIX:unread  ended ids by when they ended
+--   PREFIX:n:KIND     ids of notes by when they are due;  PREFIX:nb:KIND  their blobs by id
 --   PREFIX:k:...      idempotency keys;  PREFIX:lanes, PREFIX:shares  fair shares
 -- States: 0 queued, 1 running, 2 done. cancel: 1 by somebody, 2 by the deadline.
 

@@ -251,3 +251,19 @@ UNION ALL
 SELECT 'the pieces of ' || seq || ' have a hole' FROM pieces GROUP BY seq HAVING max(number) <> count(*) - 1
 UNION ALL
 SELECT 'key ' || key || ' belongs to no request' FROM keys WHERE seq NOT IN (SELECT seq FROM requests);
+
+-- name: keep_note
+INSERT INTO notes (kind, id, due_unix_s, blob) VALUES (:kind, :id, :due, :blob)
+ON CONFLICT (kind, id) DO UPDATE SET due_unix_s = excluded.due_unix_s, blob = excluded.blob;
+
+-- name: any_due
+SELECT 1 FROM notes INDEXED BY due_notes WHERE kind = :kind AND due_unix_s <= :now LIMIT 1;
+
+-- name: take_due
+UPDATE notes SET due_unix_s = :until WHERE kind = :kind AND id IN (
+    SELECT id FROM notes INDEXED BY due_notes WHERE kind = :kind AND due_unix_s <= :now
+    ORDER BY due_unix_s LIMIT :limit
+) RETURNING id, blob;
+
+-- name: drop_note
+DELETE FROM notes WHERE kind = :kind AND id = :id;
