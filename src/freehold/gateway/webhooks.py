@@ -56,7 +56,7 @@ async def submit_with_webhook(desk: Desk, request: Request, webhook: Webhook | N
     secret = webhook.secret or desk.server.webhook_secret
     secret_bytes(secret)
     await resolve(webhook.url, private=desk.server.webhook_private == "on")
-    desk.check_room()
+    desk.check_open()
     note = Note(webhook.url, secret, time.time())
     await desk.ledger.keep_note(KIND, request.id, LOOK_S, msgspec.msgpack.encode(note))
     try:
