@@ -1,5 +1,5 @@
-"""What `chaos.py` does to a running server: kills, stops and continues its processes, kills and restarts its Redis, fills
-its disk (a file-size limit on its processes), and looks at its memory meanwhile.
+"""What `chaos.py` does to a running server: kills, stops and continues its processes, kills and restarts its Redis,
+fills its disk (a file-size limit on its processes), and looks at its memory meanwhile.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import socket
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 OLD_ENOUGH_S = 1.2
 """Younger processes are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 FULL_BYTES = 4096
 
 
@@ -156,10 +159,9 @@ class Storm:
         for child in (*self._children("gateway"), *self._children("work")):
             with suppress(psutil.NoSuchProcess):
                 child.rlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, resource.RLIM_INFINITY))
-                back = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-                self._afterwards(1.0, lambda child=child: child.rlimit(resource.RLIMIT_FSIZE, back))  # type: ignore[misc]
+                self._afterwards(1.0, partial(child.rlimit, resource.RLIMIT_FSIZE, UNLIMITED))
 
-    def _afterwards(self, delay_s: float, act) -> None:  # type: ignore[no-untyped-def]
+    def _afterwards(self, delay_s: float, act: Callable[[], object]) -> None:
         async def run() -> None:
             await asyncio.sleep(delay_s)
             with suppress(psutil.NoSuchProcess):
