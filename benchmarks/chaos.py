@@ -3,8 +3,8 @@
 A real `freehold serve sim:...` with several workers under an open-loop load of chat and text streams, responses, JSON
 schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with,
 and the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is
-full for seconds and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID and sends an
-unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
+full for seconds and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID and
+sends an unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
 
     python benchmarks/chaos.py [--quick] [--store sqlite|redis] [--kills N] [--seed S]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import httpx
 import openai
 import pytest
 
-from server import Server, openai_client
-
-REAL = [name for name in ("openvino", "llamacpp") if importlib.util.find_spec(f"freehold.engine.{name}")]
+from server import REAL, Server, openai_client
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -18,6 +19,8 @@ import openai
 
 LAUNCH = Path(__file__).with_name("launch.py")
 PATIENCE_S = 120.0
+REAL = [name for name in ("openvino", "llamacpp") if importlib.util.find_spec(f"freehold.engine.{name}")]
+"""Engines that run a real model."""
 
 
 class Child:

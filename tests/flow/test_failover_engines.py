@@ -8,8 +8,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from conftest import REAL
-from server import Server
+from server import REAL, Server
 from stream import Stream, whole, worker_of
 
 CHAT = "/v1/chat/completions"
