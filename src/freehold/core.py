@@ -260,7 +260,6 @@ class WorkerStatus(Record, frozen=True):
     variant: str = ""
     """Where the weights behind the model's name came from."""
     lots: tuple[int, int] = (0, 100)
-    """It takes requests whose lot is in [first, second): during a rollout, its share of a hundred."""
     step_limit_ms: float | None = None
     """What it is doing may take this long before it counts as hung; None while it loads."""
     memory_limit_bytes: int = 0

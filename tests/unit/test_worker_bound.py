@@ -18,6 +18,7 @@ from freehold.worker.bound import FLOOR_MS, LAW_MARGIN, UNSEEN_MS, StepBound, pr
 from freehold.worker.heart import BETWEEN_MS, Heart
 from freehold.worker.memory import is_near, limit_bytes
 from freehold.worker.pulse import CONFIRM_S, Pulse, Watch
+from freehold.worker.steplog import StepLog
 
 LAW = StepLaw(base_ms=20, prefill_ms_per_token=10, sequence_ms=1, context_ms_per_token=0.001)
 
@@ -104,7 +105,7 @@ def test_a_long_prompt_gets_a_long_bound_until_it_is_read() -> None:
     assert beats.within_s[-1] == FLOOR_MS / 1000
     own.before_step(1, 0.95)  # a full cache: something may be read again
     assert beats.within_s[-1] > 4096 * 10 / 1000
-    own.rest()
+    own.rest(StepLog())
     assert beats.within_s[-1] == FLOOR_MS / 1000
 
 

@@ -7,11 +7,12 @@ always returns at once: there the time since it last showed something counts ins
 from __future__ import annotations
 
 from freehold.clock import Clock
-from freehold.core import ModelCard, Request
-from freehold.engine.base import Step
+from freehold.core import Chunk, ModelCard, Request
+from freehold.engine.base import Engine, Step
 from freehold.profile import StepLaw
 from freehold.worker.bound import FLOOR_MS, StepBound, prompt_tokens_at_most
 from freehold.worker.pulse import Pulse
+from freehold.worker.steplog import StepLog
 
 BETWEEN_MS = 20_000.0
 """Claims, ends and frames: the ledger's file may keep a worker waiting for ten seconds."""
@@ -61,6 +62,15 @@ class Heart:
         else:
             self._beat(self.limit_ms)
 
+    def step(self, engine: Engine, steplog: StepLog) -> list[Chunk]:
+        """One step of `engine`, with its time in the log; what it gave."""
+        start_s = self._clock.monotonic_s()
+        step = engine.step()
+        self.after_step(step)
+        if step.chunks or step.running:
+            steplog.add(step, start_s, self._clock.monotonic_s())
+        return step.chunks
+
     def after_step(self, step: Step) -> None:
         """`step` is over. It moved if it read, or showed something."""
         now_s = self._clock.monotonic_s()
@@ -83,8 +93,9 @@ class Heart:
         """Not in a step: claiming, telling, recording."""
         self._beat(BETWEEN_MS)
 
-    def rest(self) -> None:
+    def rest(self, steplog: StepLog) -> None:
         """Nothing to do: it looks up again within a second."""
+        steplog.pause()
         self._moved_s = self._clock.monotonic_s()
         self._unread.clear()
         self.limit_ms = FLOOR_MS

@@ -19,7 +19,6 @@ from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens,
 from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, embedded, places
-from freehold.worker.pipe_client import PipeClient
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.steplog import StepLog
@@ -33,10 +32,10 @@ SAVE_EVERY_S = 0.05
 
 
 class WorkLoop:
-    """Runs until it is drained. `Engine.step` raising means a broken engine: call `fail_all`, then leave."""
+    """Runs until it is drained. `Engine.step` raising means a broken engine: call `give_up`, then leave."""
 
     def __init__(
-        self, engine: Engine, ledger: Ledger, pipe: Pipes | PipeClient, presence: Presence,
+        self, engine: Engine, ledger: Ledger, pipe: Pipes, presence: Presence,
         *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
         turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
@@ -150,13 +149,9 @@ class WorkLoop:
         if room < 1 and not time_to_look:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
-        lots = self._presence.lots
-        if lots[0] >= lots[1]:
-            self._work_waits = False
-            return
         try:
             overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room, self._model, lots)
+            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
         except StoreError as error:
             self._work_waits = False
             log.event("ledger.failed", level="error", why=str(error))
@@ -207,15 +202,9 @@ class WorkLoop:
     def _step(self) -> list[Chunk]:
         self._heart.before_step(self._running(), self._presence.kv_usage)
         if self._to_embed:
-            job = self._to_embed.popleft()
-            self._publish([embedded(self._engine, job)])
-            self._heart.read(job.id)
-        start_s = self._clock.monotonic_s()
-        step = self._engine.step()
-        self._heart.after_step(step)
-        if step.chunks or step.running:
-            self.steplog.add(step, start_s, self._clock.monotonic_s())
-        return step.chunks
+            self._publish([embedded(self._engine, self._to_embed[0])])
+            self._heart.read(self._to_embed.popleft().id)
+        return self._heart.step(self._engine, self.steplog)
 
     # ---- publish ---------------------------------------------------------------------------------
 
@@ -276,12 +265,9 @@ class WorkLoop:
             else:
                 self._lose(part.id)
 
-    # ---- rest ------------------------------------------------------------------------------------
-
     def _rest(self) -> None:
         """Nothing runs: sleep until woken, signalled, or it is time to look again."""
-        self.steplog.pause()
-        self._heart.rest()
+        self._heart.rest(self.steplog)
         if self._ends.waiting:
             self._ask_ledger_for_cancels()
         if self._presence.draining:

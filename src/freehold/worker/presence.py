@@ -20,7 +20,6 @@ from freehold.pipe import Frame, Hello, Status, owner
 from freehold.worker.heart import Heart
 from freehold.worker.judge import Ending
 from freehold.worker.memory import is_near, own_bytes
-from freehold.worker.pipe_client import PipeClient
 from freehold.worker.pipes import Pipes
 from freehold.worker.pulse import Pulse
 from freehold.worker.steplog import StepLog
@@ -68,7 +67,7 @@ class Presence:
         return [Hello(self.name, self._status.pid, self.card), Status(self._status, self.card)]
 
     @contextmanager
-    def timed(self, pipe: Pipes | PipeClient, name: Phase, detail: str) -> Iterator[Progress]:
+    def timed(self, pipe: Pipes, name: Phase, detail: str) -> Iterator[Progress]:
         """Times one phase of loading, and tells supervisor and gateway when it begins and ends. What it gives tells the
         supervisor how far the phase is."""
         self._status = msgspec.structs.replace(self._status, phase=name)
@@ -81,7 +80,7 @@ class Presence:
         self.phases.append(LoadPhase(name=name, seconds=seconds, detail=detail))
         self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
 
-    def loaded(self, pipe: Pipes | PipeClient, card: ModelCard, stats: EngineStats) -> None:
+    def loaded(self, pipe: Pipes, card: ModelCard, stats: EngineStats) -> None:
         """The model is there: ready. The card says how long each phase took and what memory it costs.
         Raises `ModelError` when it takes all that it may."""
         info = self._process.memory_info()
@@ -106,9 +105,7 @@ class Presence:
         """This process is about to leave with an error."""
         self._report(Report(state="failed", failure=failure))
 
-    def update(
-        self, pipe: Pipes | PipeClient, running: int, steplog: StepLog, stats: Callable[[], EngineStats]
-    ) -> None:
+    def update(self, pipe: Pipes, running: int, steplog: StepLog, stats: Callable[[], EngineStats]) -> None:
         """Called once a turn of the loop: tells the gateway if there is something to tell. `stats` is the engine's,
         asked only then."""
         now_s = self._clock.monotonic_s()
@@ -164,7 +161,7 @@ class Presence:
             self._report(Report(state="recycle", memory_bytes=info.rss))
             log.event("worker.recycled", level="warning", memory_mb=info.rss >> 20, limit_mb=limit_bytes >> 20)
 
-    def stopped(self, pipe: Pipes | PipeClient) -> None:
+    def stopped(self, pipe: Pipes) -> None:
         self._status = msgspec.structs.replace(self._status, state="stopped", running=0)
         pipe.send(Status(self._status))
 
