@@ -1,8 +1,8 @@
 """Are accepted requests finished, and told exactly once, while everything is killed?
 
 A real `freehold serve sim:...` with several workers under an open-loop load of chat and text streams, responses, JSON
-schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with, and the
-ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is full for
+schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with, and
+the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is full for
 seconds and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID and sends an
 unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
 
@@ -30,12 +30,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import httpx
 import msgspec
 import psutil
 
+from clients import PATIENCE_S, Clients, Outcome, cases
 from freehold.ledger.open import open_ledger
-from freehold.loadtest.interrupted import BUSY, Ask, Journal, read
+from freehold.loadtest.interrupted import Journal
 from freehold.profile import Profile, StepLaw, save
 from report import Claim, finish
 from storm import Redis, Storm
@@ -43,66 +43,11 @@ from storm import Redis, Storm
 WORKERS = 4
 RATE = 10.0
 """Requests a second."""
-PATIENCE_S = 60.0
-"""After the storm every request must have ended within this."""
 PROFILE = Profile(
     name="steady", model="none", engine="sim", machine="any", date="2026-11-25", source="Assumed: 8 ms a step.",
     step=StepLaw(base_ms=8.0), sweet_batch=32, max_batch=32, context_tokens=4096, max_batched_tokens=1 << 20,
     basis={"step.base_ms": "assumed"},
 )  # fmt: skip
-SCHEMA = {
-    "type": "object",
-    "properties": {"name": {"type": "string"}, "count": {"type": "integer"}, "tags": {"type": "array", "items": {"type": "string"}}},
-    "required": ["name", "count", "tags"],
-    "additionalProperties": False,
-}  # fmt: skip
-
-
-class Case(msgspec.Struct, frozen=True):
-    """One kind of request with what it asks. `deed`: stream, background, cancel (a background one), vanish."""
-
-    name: str
-    deed: str
-    path: str
-    body: dict[str, Any]
-
-
-class Outcome(msgspec.Struct):
-    """One request of a run."""
-
-    case: Case
-    journal: Journal
-    begun_s: float
-    end_s: float = 0.0
-    cuts: int = 0
-    state: str = ""
-    """Of background responses: as the server tells it at last."""
-
-
-def cases() -> list[Case]:
-    found = []
-    for i in range(10):
-        long = {
-            "max_tokens": 24 + 5 * i,
-            "ignore_eos": True,
-            "seed": i,
-            "temperature": (0.0, 1.0)[i % 2],
-            "stream": True,
-        }
-        words = [{"role": "user", "content": f"Tell me of harbour {i}."}]
-        asked = {"input": f"Tell me of river {i}.", "max_output_tokens": 24 + 5 * i, "ignore_eos": True, "seed": i}
-        schema = {"type": "json_schema", "json_schema": {"name": "thing", "schema": SCHEMA}}
-        json_body = {"messages": words, "seed": i, "stream": True, "response_format": schema, "max_tokens": 300}
-        chat = "/v1/chat/completions"
-        found += [
-            Case(f"chat {i}", "stream", chat, {"messages": words, **long}),
-            Case(f"text {i}", "stream", "/v1/completions", {"prompt": f"The harbour {i}", **long}),
-            Case(f"response {i}", "stream", "/v1/responses", {**asked, "stream": True}),
-            Case(f"json {i}", "stream", chat, json_body),
-            Case(f"background {i}", "background", "/v1/responses", {**asked, "background": True}),
-        ]
-    found += [Case("cancel", "cancel", "/v1/responses", found[-1].body), Case("vanish", "vanish", chat, found[-5].body)]
-    return found
 
 
 # ---- the server --------------------------------------------------------------------------------------
@@ -129,8 +74,8 @@ def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Proc
     process = subprocess.Popen(
         command, env=environ, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    assert process.stdout is not None and process.stderr is not None
-    lines: list[str] = []
+    assert process.stdout is not None
+    assert process.stderr is not None
     threading.Thread(target=_drain, args=(process.stderr, folder / "serve.log"), daemon=True).start()
     told = json.loads(process.stdout.readline() or "{}")
     if told.get("state") != "serving":
@@ -152,126 +97,6 @@ def _drain(stream: Any, path: Path) -> None:
         for line in stream:
             log.write(line)
             log.flush()
-
-
-# ---- one client --------------------------------------------------------------------------------------
-
-
-class Clients:
-    """Open-loop: each request is sent when its time has come, whatever became of those before."""
-
-    def __init__(self, url: str, seed: int, disturbed: bool) -> None:
-        self.outcomes: list[Outcome] = []
-        self.until_s = time.monotonic() + 86_400
-        self._seed = seed
-        self._random = random.Random(seed)
-        self._disturbed = disturbed
-        self._tasks: set[asyncio.Task[None]] = set()
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        self._http = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(30.0), limits=limits, trust_env=False)
-
-    def send(self, case: Case) -> None:
-        number = len(self.outcomes)
-        outcome = Outcome(case, Journal(), time.monotonic())
-        self.outcomes.append(outcome)
-        self._tasks.add(asyncio.create_task(self._one(outcome, number)))
-
-    async def all_ended(self) -> None:
-        self.until_s = time.monotonic() + PATIENCE_S
-        await asyncio.wait(self._tasks, timeout=PATIENCE_S + 30)
-        for task in self._tasks:
-            if task.done():
-                task.result()
-        await self._http.aclose()
-
-    async def _one(self, outcome: Outcome, number: int) -> None:
-        case = outcome.case
-        ask = Ask(case.path, case.body, f"{self._seed}-{number}")
-        if case.deed == "stream":
-            while not outcome.journal.over and time.monotonic() < self.until_s:
-                await read(self._http, ask, outcome.journal, until_s=time.monotonic() + 5.0, cut=self._cutter(outcome))
-        elif case.deed == "vanish":
-            await self._vanish(outcome, ask)
-        else:
-            await self._background(outcome, ask)
-        outcome.end_s = time.monotonic()
-
-    def _cutter(self, outcome: Outcome) -> Any:
-        """Once in a while a client cuts its own connection after a few events, and comes back."""
-        if not self._disturbed or self._random.random() > 0.25:
-            return lambda journal: False
-        left = [self._random.randint(1, 30)]
-
-        def cut(journal: Journal) -> bool:
-            left[0] -= 1
-            if left[0] == 0:
-                outcome.cuts += 1
-                return True
-            return False
-
-        return cut
-
-    async def _vanish(self, outcome: Outcome, ask: Ask) -> None:
-        """Reads some events, and leaves for good."""
-        left = [self._random.randint(2, 20)]
-
-        def cut(journal: Journal) -> bool:
-            left[0] -= 1
-            return left[0] <= 0
-
-        await read(self._http, msgspec.structs.replace(ask, resumable_s=0.0), outcome.journal, until_s=self.until_s, cut=cut, again=False)  # fmt: skip
-
-    async def _background(self, outcome: Outcome, ask: Ask) -> None:
-        told = await self._until_told("POST", ask.path, outcome, ask.body, ask.headers(""))
-        if told is None:
-            return
-        outcome.journal.last_id = f"{told['id']}/"
-        path = f"/v1/responses/{told['id']}"
-        if outcome.case.deed == "cancel":
-            await asyncio.sleep(self._random.uniform(0.0, 0.5))
-            await self._until_told("POST", f"{path}/cancel", outcome, {}, {}, (200, 400, 409))
-        while time.monotonic() < self.until_s:
-            told = await self._until_told("GET", path, outcome, None, {})
-            if told is None:
-                return
-            if told["status"] not in ("queued", "in_progress"):
-                break
-            await asyncio.sleep(0.25)
-        assert told is not None
-        outcome.state = told["status"]
-        texts = [part["text"] for item in told["output"] for part in item.get("content") or () if "text" in part]
-        outcome.journal.text, outcome.journal.done = "".join(texts), True
-        outcome.journal.finish = told["status"]
-        if told["status"] == "failed":
-            outcome.journal.failure = str((told.get("error") or {}).get("code"))
-
-    async def _until_told(
-        self,
-        method: str,
-        path: str,
-        outcome: Outcome,
-        body: Any,
-        headers: dict[str, str],
-        good: tuple[int, ...] = (200,),
-    ) -> dict[str, Any] | None:
-        """The JSON of the reply, tried again until it comes. None when time is over or the server says no."""
-        journal = outcome.journal
-        while time.monotonic() < self.until_s:
-            journal.connections += 1
-            try:
-                reply = await self._http.request(method, path, json=body, headers=headers)
-            except httpx.TransportError:
-                await asyncio.sleep(0.2)
-                continue
-            if reply.status_code in good:
-                found: dict[str, Any] = reply.json()
-                return found
-            if reply.status_code not in BUSY:
-                journal.failure = f"status {reply.status_code}: {reply.text[:300]}"
-                return None
-            journal.refusals += 1
-            await asyncio.sleep(0.2)
-        return None
 
 
 # ---- the two runs ------------------------------------------------------------------------------------
@@ -342,9 +167,9 @@ def judge(outcomes: list[Outcome], calm: dict[str, Journal], ledger: dict[str, A
             found.wrong_states.append(f"{where}: no JSON object")
         if entry is not None and journal.whole and (entry.result is None or entry.result.failure is not None):
             found.wrong_states.append(f"{where}: told whole, but the ledger has {entry.state} {entry.result}")
-        if entry is not None and journal.whole and entry.result is not None:
-            if entry.result.cancelled != (outcome.state == "cancelled"):
-                found.wrong_states.append(f"{where}: told {outcome.state or 'whole'}, the ledger has {entry.result}")
+        result = entry.result if entry is not None and journal.whole else None
+        if result is not None and result.cancelled != (outcome.state == "cancelled"):
+            found.wrong_states.append(f"{where}: told {outcome.state or 'whole'}, the ledger has {result}")
     return found
 
 
@@ -384,6 +209,10 @@ def waits_s(outcomes: list[Outcome]) -> tuple[float, float]:
     """From sending to the end of a whole stream: median and 99th percentile."""
     took = sorted(each.end_s - each.begun_s for each in outcomes if each.journal.whole and each.case.deed == "stream")
     return took[len(took) // 2], took[int(0.99 * (len(took) - 1))]
+
+
+def listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def main() -> int:
@@ -430,14 +259,8 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
     p50_s, p99_s = waits_s(outcomes)
     print(f"disturbed: {len(outcomes)} requests, {tokens_per_s(outcomes, journals):,.0f} tokens/s streamed, "
           f"whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s")  # fmt: skip
-    print(
-        f"in {storm_s:.0f} s, seed {given.seed}: "
-        + ", ".join(f"{name} {n}" for name, n in sorted(storm.counts.items()))
-    )
-    print(
-        "requests: " + ", ".join(f"{name} {n}" for name, n in sorted(found.counts.items())),
-        f", poisoned {found.poisoned}",
-    )
+    print(f"in {storm_s:.0f} s, seed {given.seed}: {listed(storm.counts)}")
+    print(f"requests: {listed(found.counts)}, poisoned {found.poisoned}")
     for kind, words in (("lost", found.lost), ("tokens", found.wrong_tokens), ("state", found.wrong_states)):
         for text in words[:15]:
             print(f"  {kind}: {text}")

@@ -1,5 +1,5 @@
-"""What `chaos.py` does to a running server: kills, stops and continues its processes, kills and restarts its Redis, fills
-its disk (a file-size limit on its processes), and looks at its memory meanwhile.
+"""What `chaos.py` does to a running server: kills, stops and continues its processes, kills and restarts its Redis,
+fills its disk (a file-size limit on its processes), and looks at its memory meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import socket
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,8 @@ import psutil
 OLD_ENOUGH_S = 1.2
 """Younger processes are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
 FULL_BYTES = 4096
+FULL_S = 1.0
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Redis:
@@ -56,7 +60,6 @@ class Storm:
 
     def __init__(self, server: psutil.Process, seed: int, every_s: float, redis: Redis | None, say: bool) -> None:
         self.counts: Counter[str] = Counter()
-        self.killed_s: list[float] = []
         self.memory: list[tuple[float, str, int]] = []
         self._server = server
         self._random = random.Random(seed)
@@ -120,7 +123,6 @@ class Storm:
         if (victim := self._one(kind)) is not None:
             victim.send_signal(signal.SIGKILL)
             self.counts[f"kill {kind}"] += 1
-            self.killed_s.append(time.monotonic())
 
     async def _kill_worker(self) -> None:
         await self._kill("work")
@@ -156,10 +158,9 @@ class Storm:
         for child in (*self._children("gateway"), *self._children("work")):
             with suppress(psutil.NoSuchProcess):
                 child.rlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, resource.RLIM_INFINITY))
-                back = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-                self._afterwards(1.0, lambda child=child: child.rlimit(resource.RLIMIT_FSIZE, back))  # type: ignore[misc]
+                self._afterwards(FULL_S, partial(child.rlimit, resource.RLIMIT_FSIZE, UNLIMITED))
 
-    def _afterwards(self, delay_s: float, act) -> None:  # type: ignore[no-untyped-def]
+    def _afterwards(self, delay_s: float, act: Callable[[], object]) -> None:
         async def run() -> None:
             await asyncio.sleep(delay_s)
             with suppress(psutil.NoSuchProcess):

@@ -1,5 +1,5 @@
-"""One streamed answer as its client keeps it, over any number of connections: the text, and how far each event's id says
-that it reaches.
+"""One streamed answer as its client keeps it, over any number of connections: the text, and how far each event's id
+says that it reaches.
 
 `read` is what a careful client does: it reads, goes on after the last event that came when the connection breaks, and
 waits where the server says that it is busy. It needs only HTTP, so any OpenAI-compatible server will do.
