@@ -2,9 +2,9 @@
 
 A real `freehold serve sim:...` with several workers under an open-loop load of chat and text streams, responses, JSON
 schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with, and
-the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is full for
-seconds and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID and sends an
-unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
+the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is full
+for seconds (with SQLite) and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID
+and sends an unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
 
     python benchmarks/chaos.py [--quick] [--store sqlite|redis] [--kills N] [--seed S]
 
@@ -119,9 +119,11 @@ async def disturbed(url: str, seed: int, kills: int, storm: Storm) -> tuple[list
     begun_s = time.monotonic()
     every = cases()
     weights = [10.0 if case.deed in ("cancel", "vanish") else 1.5 for case in every]
-    while not blowing.done():
+    while not blowing.done() and storm.server_lives:
         clients.send(choose.choices(every, weights)[0])
         await asyncio.sleep(choose.expovariate(RATE))
+    if not storm.server_lives:
+        raise SystemExit(f"The server ended after {storm.kills} kills; --keep FOLDER keeps its log.")
     blowing.result()
     storm_s = time.monotonic() - begun_s
     await clients.all_ended()
@@ -247,8 +249,8 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
             assert outcome.journal.whole, f"undisturbed, {outcome.case.name} failed: {outcome.journal}"
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
         p50_s, p99_s = waits_s(calm)
-        print(f"undisturbed (the ceiling): {len(calm)} requests, {tokens_per_s(calm, journals):,.0f} tokens/s streamed, "
-              f"whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s", flush=True)  # fmt: skip
+        print(f"undisturbed (the ceiling): {len(calm)} requests, "
+              f"{tokens_per_s(calm, journals):,.0f} tokens/s streamed, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s", flush=True)  # fmt: skip
         storm = Storm(server, given.seed, given.every, redis, say=not given.quick)
         outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
     if redis is not None and not redis.answers():

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import psutil
 
-OLD_ENOUGH_S = 1.2
-"""Younger processes are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
+OLD_ENOUGH_S = 3.0
+"""Younger processes, which may still load, are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
 FULL_BYTES = 4096
 FULL_S = 1.0
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -69,6 +69,10 @@ class Storm:
         self._later: set[asyncio.Task[None]] = set()
 
     @property
+    def server_lives(self) -> bool:
+        return self._server.is_running() and self._server.status() != psutil.STATUS_ZOMBIE
+
+    @property
     def kills(self) -> int:
         return sum(count for name, count in self.counts.items() if name.startswith("kill"))
 
@@ -76,7 +80,7 @@ class Storm:
         deeds = {self._kill_worker: 66, self._kill_gateway: 12, self._kill_both: 3, self._stop: 12}
         deeds |= {self._kill_redis: 7} if self._redis else {self._fill_disk: 3}
         told = 0
-        while self.kills < kills:
+        while self.kills < kills and self.server_lives:
             await asyncio.sleep(self._random.expovariate(1 / self._every_s))
             with suppress(psutil.NoSuchProcess):
                 await self._random.choices(list(deeds), list(deeds.values()))[0]()
@@ -116,7 +120,7 @@ class Storm:
     def _one(self, kind: str) -> psutil.Process | None:
         found = self._children(kind)
         old = [child for child in found if time.time() - child.create_time() > OLD_ENOUGH_S]
-        pick = old if self._random.random() < 0.95 else found
+        pick = old if self._random.random() < 0.98 else found
         return self._random.choice(pick) if pick else None
 
     async def _kill(self, kind: str) -> None:
