@@ -213,6 +213,12 @@ def waits_s(outcomes: list[Outcome]) -> tuple[float, float]:
     return took[len(took) // 2], took[int(0.99 * (len(took) - 1))]
 
 
+def told(outcomes: list[Outcome], calm: dict[str, Journal]) -> str:
+    p50_s, p99_s = waits_s(outcomes)
+    speed = f"{tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
+    return f"{len(outcomes)} requests, {speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
+
+
 def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
@@ -248,9 +254,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
         for outcome in calm:
             assert outcome.journal.whole, f"undisturbed, {outcome.case.name} failed: {outcome.journal}"
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
-        p50_s, p99_s = waits_s(calm)
-        print(f"undisturbed (the ceiling): {len(calm)} requests, "
-              f"{tokens_per_s(calm, journals):,.0f} tokens/s streamed, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s", flush=True)  # fmt: skip
+        print(f"undisturbed (the ceiling): {told(calm, journals)}", flush=True)
         storm = Storm(server, given.seed, given.every, redis, say=not given.quick)
         outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
     if redis is not None and not redis.answers():
@@ -258,9 +262,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
     entries, wrong = examine(store)
     found = judge(outcomes, journals, entries)
     found.wrong_states += wrong
-    p50_s, p99_s = waits_s(outcomes)
-    print(f"disturbed: {len(outcomes)} requests, {tokens_per_s(outcomes, journals):,.0f} tokens/s streamed, "
-          f"whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s")  # fmt: skip
+    print(f"disturbed: {told(outcomes, journals)}")
     print(f"in {storm_s:.0f} s, seed {given.seed}: {listed(storm.counts)}")
     print(f"requests: {listed(found.counts)}, poisoned {found.poisoned}")
     for kind, words in (("lost", found.lost), ("tokens", found.wrong_tokens), ("state", found.wrong_states)):

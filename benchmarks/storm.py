@@ -20,7 +20,8 @@ from pathlib import Path
 import psutil
 
 OLD_ENOUGH_S = 3.0
-"""Younger processes, which may still load, are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
+"""Younger processes, which may still load, are mostly spared: five lives in a row that never got ready are the end of
+a server."""
 FULL_BYTES = 4096
 FULL_S = 1.0
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
