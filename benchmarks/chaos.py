@@ -1,10 +1,10 @@
 """Are accepted requests finished, and told exactly once, while everything is killed?
 
 A real `freehold serve sim:...` with several workers under an open-loop load of chat and text streams, responses, JSON
-schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with,
-and the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is
-full for seconds and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID and
-sends an unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
+schemas, background responses and cancels, greedy and seeded. First undisturbed: what each request is answered with, and
+the ceiling. Then again while gateway, workers and Redis are killed at random, stopped and continued, the disk is full
+for seconds (with SQLite) and clients cut their own connections. Every client keeps a journal, resumes by Last-Event-ID
+and sends an unanswered request again under its key. At the end journals, undisturbed answers and the ledger must agree.
 
     python benchmarks/chaos.py [--quick] [--store sqlite|redis] [--kills N] [--seed S]
 
@@ -23,16 +23,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import psutil
 
-from chaos_clients import PATIENCE_S, Clients, Outcome, cases
-from chaos_judge import examine, judge, tokens_per_s, waits_s
+from clients import PATIENCE_S, Clients, Outcome, cases
+from freehold.ledger.open import open_ledger
+from freehold.loadtest.interrupted import Journal
 from freehold.profile import Profile, StepLaw, save
 from report import Claim, finish
 from storm import Redis, Storm
@@ -45,6 +48,8 @@ PROFILE = Profile(
     step=StepLaw(base_ms=8.0), sweet_batch=32, max_batch=32, context_tokens=4096, max_batched_tokens=1 << 20,
     basis={"step.base_ms": "assumed"},
 )  # fmt: skip
+
+
 # ---- the server --------------------------------------------------------------------------------------
 
 
@@ -114,15 +119,108 @@ async def disturbed(url: str, seed: int, kills: int, storm: Storm) -> tuple[list
     begun_s = time.monotonic()
     every = cases()
     weights = [10.0 if case.deed in ("cancel", "vanish") else 1.5 for case in every]
-    while not blowing.done():
+    while not blowing.done() and storm.server_lives:
         clients.send(choose.choices(every, weights)[0])
         await asyncio.sleep(choose.expovariate(RATE))
+    if not storm.server_lives:
+        raise SystemExit(f"The server ended after {storm.kills} kills; --keep FOLDER keeps its log.")
     blowing.result()
     storm_s = time.monotonic() - begun_s
     await clients.all_ended()
     await asyncio.sleep(3.0)  # what nobody waits for ends too
     watching.cancel()
     return clients.outcomes, storm_s
+
+
+# ---- what came of it ---------------------------------------------------------------------------------
+
+
+class Findings(msgspec.Struct):
+    lost: list[str] = []
+    wrong_tokens: list[str] = []
+    wrong_states: list[str] = []
+    poisoned: int = 0
+    counts: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+def judge(outcomes: list[Outcome], calm: dict[str, Journal], ledger: dict[str, Any]) -> Findings:
+    found = Findings()
+    for number, outcome in enumerate(outcomes):
+        case, journal = outcome.case, outcome.journal
+        where = f"{number} {case.name} {journal.id} ({journal.connections} connections)"
+        found.counts[case.deed] += 1
+        found.counts["cuts"] += outcome.cuts
+        found.counts["refusals"] += journal.refusals
+        found.counts["resumed"] += case.deed == "stream" and journal.connections > 1
+        entry = ledger.get(journal.id)
+        if is_poison(entry) and journal.failure:
+            found.poisoned += 1
+        elif case.deed == "vanish":
+            whole = calm["chat 9"].text
+            if not whole.startswith(journal.text):
+                found.wrong_tokens.append(f"{where}: {journal.text!r}")
+        elif case.deed == "cancel" and outcome.state == "cancelled":
+            found.counts["cancelled"] += 1
+        elif not journal.whole:
+            found.lost.append(f"{where}: {journal.failure or 'never ended'}")
+        elif differences := journal.differs(calm["background 9" if case.deed == "cancel" else case.name]):
+            found.wrong_tokens.append(f"{where}: {'; '.join(differences)}")
+        if case.name.startswith("json") and journal.whole and not isinstance(json.loads(journal.text), dict):
+            found.wrong_states.append(f"{where}: no JSON object")
+        if entry is not None and journal.whole and (entry.result is None or entry.result.failure is not None):
+            found.wrong_states.append(f"{where}: told whole, but the ledger has {entry.state} {entry.result}")
+        result = entry.result if entry is not None and journal.whole else None
+        if result is not None and result.cancelled != (outcome.state == "cancelled"):
+            found.wrong_states.append(f"{where}: told {outcome.state or 'whole'}, the ledger has {result}")
+    return found
+
+
+def is_poison(entry: Any) -> bool:
+    """It ended with the error that says so, and three of its workers had died."""
+    failure = entry.result.failure if entry is not None and entry.result is not None else None
+    return failure is not None and failure.code == "poisoned" and entry.deaths >= 3
+
+
+def examine(store: str) -> tuple[dict[str, Any], list[str]]:
+    """All entries of the ledger, and what is wrong with it."""
+    ledger = open_ledger(store)
+    entries: dict[str, Any] = {}
+    after: str | None = None
+    while page := ledger.list_jobs(limit=500, after=after):
+        entries |= {entry.request.id: entry for entry in page}
+        after = page[-1].request.id
+    wrong = ledger.check_integrity()
+    wrong += [f"{id} is {entry.state} at the end" for id, entry in entries.items() if entry.state != "done"]
+    wrong += [
+        f"{id} ended with {entry.result.failure.code}"
+        for id, entry in entries.items()
+        if entry.result is not None and entry.result.failure is not None and not is_poison(entry)
+    ]
+    ledger.close()
+    return entries, wrong
+
+
+def tokens_per_s(outcomes: list[Outcome], calm: dict[str, Journal]) -> float:
+    """Tokens of whole answers over the time from first request to last end."""
+    whole = [outcome for outcome in outcomes if outcome.journal.whole and outcome.case.name in calm]
+    tokens = sum(max(outcome.journal.places, default=0) for outcome in whole)
+    return tokens / (max(each.end_s for each in whole) - min(each.begun_s for each in whole))
+
+
+def waits_s(outcomes: list[Outcome]) -> tuple[float, float]:
+    """From sending to the end of a whole stream: median and 99th percentile."""
+    took = sorted(each.end_s - each.begun_s for each in outcomes if each.journal.whole and each.case.deed == "stream")
+    return took[len(took) // 2], took[int(0.99 * (len(took) - 1))]
+
+
+def told(outcomes: list[Outcome], calm: dict[str, Journal]) -> str:
+    p50_s, p99_s = waits_s(outcomes)
+    speed = f"{tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
+    return f"{len(outcomes)} requests, {speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
+
+
+def listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
 
 def main() -> int:
@@ -156,10 +254,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
         for outcome in calm:
             assert outcome.journal.whole, f"undisturbed, {outcome.case.name} failed: {outcome.journal}"
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
-        p50_s, p99_s = waits_s(calm)
-        rate = tokens_per_s(calm, journals)
-        print(f"undisturbed (the ceiling): {len(calm)} requests, {rate:,.0f} tokens/s streamed, "
-              f"whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s", flush=True)  # fmt: skip
+        print(f"undisturbed (the ceiling): {told(calm, journals)}", flush=True)
         storm = Storm(server, given.seed, given.every, redis, say=not given.quick)
         outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
     if redis is not None and not redis.answers():
@@ -167,17 +262,9 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
     entries, wrong = examine(store)
     found = judge(outcomes, journals, entries)
     found.wrong_states += wrong
-    p50_s, p99_s = waits_s(outcomes)
-    print(f"disturbed: {len(outcomes)} requests, {tokens_per_s(outcomes, journals):,.0f} tokens/s streamed, "
-          f"whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s")  # fmt: skip
-    print(
-        f"in {storm_s:.0f} s, seed {given.seed}: "
-        + ", ".join(f"{name} {n}" for name, n in sorted(storm.counts.items()))
-    )
-    print(
-        "requests: " + ", ".join(f"{name} {n}" for name, n in sorted(found.counts.items())),
-        f", poisoned {found.poisoned}",
-    )
+    print(f"disturbed: {told(outcomes, journals)}")
+    print(f"in {storm_s:.0f} s, seed {given.seed}: {listed(storm.counts)}")
+    print(f"requests: {listed(found.counts)}, poisoned {found.poisoned}")
     for kind, words in (("lost", found.lost), ("tokens", found.wrong_tokens), ("state", found.wrong_states)):
         for text in words[:15]:
             print(f"  {kind}: {text}")

@@ -19,10 +19,12 @@ from pathlib import Path
 
 import psutil
 
-OLD_ENOUGH_S = 1.2
-"""Younger processes are mostly spared: five lives in a row that never got ready are the end of a server, rightly."""
-UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+OLD_ENOUGH_S = 3.0
+"""Younger processes, which may still load, are mostly spared: five lives in a row that never got ready are the end of
+a server."""
 FULL_BYTES = 4096
+FULL_S = 1.0
+UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 class Redis:
@@ -59,7 +61,6 @@ class Storm:
 
     def __init__(self, server: psutil.Process, seed: int, every_s: float, redis: Redis | None, say: bool) -> None:
         self.counts: Counter[str] = Counter()
-        self.killed_s: list[float] = []
         self.memory: list[tuple[float, str, int]] = []
         self._server = server
         self._random = random.Random(seed)
@@ -69,6 +70,10 @@ class Storm:
         self._later: set[asyncio.Task[None]] = set()
 
     @property
+    def server_lives(self) -> bool:
+        return self._server.is_running() and self._server.status() != psutil.STATUS_ZOMBIE
+
+    @property
     def kills(self) -> int:
         return sum(count for name, count in self.counts.items() if name.startswith("kill"))
 
@@ -76,7 +81,7 @@ class Storm:
         deeds = {self._kill_worker: 66, self._kill_gateway: 12, self._kill_both: 3, self._stop: 12}
         deeds |= {self._kill_redis: 7} if self._redis else {self._fill_disk: 3}
         told = 0
-        while self.kills < kills:
+        while self.kills < kills and self.server_lives:
             await asyncio.sleep(self._random.expovariate(1 / self._every_s))
             with suppress(psutil.NoSuchProcess):
                 await self._random.choices(list(deeds), list(deeds.values()))[0]()
@@ -116,14 +121,13 @@ class Storm:
     def _one(self, kind: str) -> psutil.Process | None:
         found = self._children(kind)
         old = [child for child in found if time.time() - child.create_time() > OLD_ENOUGH_S]
-        pick = old if self._random.random() < 0.95 else found
+        pick = old if self._random.random() < 0.98 else found
         return self._random.choice(pick) if pick else None
 
     async def _kill(self, kind: str) -> None:
         if (victim := self._one(kind)) is not None:
             victim.send_signal(signal.SIGKILL)
             self.counts[f"kill {kind}"] += 1
-            self.killed_s.append(time.monotonic())
 
     async def _kill_worker(self) -> None:
         await self._kill("work")
@@ -159,7 +163,7 @@ class Storm:
         for child in (*self._children("gateway"), *self._children("work")):
             with suppress(psutil.NoSuchProcess):
                 child.rlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, resource.RLIM_INFINITY))
-                self._afterwards(1.0, partial(child.rlimit, resource.RLIMIT_FSIZE, UNLIMITED))
+                self._afterwards(FULL_S, partial(child.rlimit, resource.RLIMIT_FSIZE, UNLIMITED))
 
     def _afterwards(self, delay_s: float, act: Callable[[], object]) -> None:
         async def run() -> None:

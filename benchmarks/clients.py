@@ -1,4 +1,4 @@
-"""The clients of `chaos.py`: what they ask, and how each keeps a journal, cuts its connection, and comes back."""
+"""The clients of `chaos.py`: what they ask, and how each keeps a journal, resumes, cancels or vanishes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = {
     },
     "required": ["name", "count", "tags"],
     "additionalProperties": False,
-}  # fmt: skip
+}
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -48,7 +48,7 @@ class Outcome(msgspec.Struct):
 
 
 def cases() -> list[Case]:
-    found: list[Case] = []
+    found = []
     chat = "/v1/chat/completions"
     for i in range(10):
         long = {
@@ -135,8 +135,8 @@ class Clients:
             left[0] -= 1
             return left[0] <= 0
 
-        leaving = msgspec.structs.replace(ask, resumable_s=0.0)
-        await read(self._http, leaving, outcome.journal, until_s=self.until_s, cut=cut, again=False)
+        for_good = msgspec.structs.replace(ask, resumable_s=0.0)
+        await read(self._http, for_good, outcome.journal, until_s=self.until_s, cut=cut, again=False)
 
     async def _background(self, outcome: Outcome, ask: Ask) -> None:
         told = await self._until_told("POST", ask.path, outcome, ask.body, ask.headers(""))
