@@ -348,8 +348,8 @@ def test_a_conversation_in_a_terminal(upstream: Upstream) -> None:
 
 
 HAND_S = 0.5
-"""From the prompt to a key: Python's readline misses a signal that comes between its prompt and its wait, until the next
-key. No hand is that quick; a busy machine's test is."""
+"""From the prompt to a key: Python's readline misses a signal that comes between its prompt and its wait, until the
+next key. No hand is that quick; a busy machine's test is."""
 
 
 def test_ctrl_c_stops_the_answer_and_a_second_one_leaves(upstream: Upstream) -> None:
