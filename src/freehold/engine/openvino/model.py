@@ -1,9 +1,10 @@
 """Opens a model for the `openvino` engine: converts it once, keeps the result, and builds the pipeline.
 
-A GGUF is converted to OpenVINO's own form (IR) below `cache_dir/openvino/`; the next start maps that. The folder
-gets its name only when whole, and a manifest of sizes and checksums in it is checked before use, so a half-written
-or damaged one is made again. OpenVINO's own CACHE_DIR is of no use here: in 2026.4 the pipeline's blob can't be
-read back (its paged attention has no opset), so every start compiles; the vocabulary is read meanwhile.
+A GGUF is converted to OpenVINO's own form (IR) below `cache_dir/openvino/`, and made slim; the next start maps that.
+The folder gets its name only when whole, and a manifest of sizes and checksums in it is checked before use, so a
+half-written or damaged one is made again. OpenVINO's own CACHE_DIR is of no use here: in 2026.4 the pipeline's blob
+can't be read back (the head sizes of its paged attention aren't written), so every start compiles; the vocabulary is
+read meanwhile.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from freehold.engine.base import EngineSpec, Timer
 from freehold.engine.facts import Facts, kv_budget_bytes, of_gguf, of_ir
 from freehold.engine.openvino.fit import why_not
 from freehold.engine.openvino.said import LIBRARY_ERRORS, said
+from freehold.engine.openvino.slim import slim
 from freehold.engine.remarks import context_of, cut_by_memory, remarking
 from freehold.errors import ModelError
 from freehold.machine import cores
@@ -43,7 +45,7 @@ BLOCK_TOKENS = 32
 BATCHED_TOKENS = 256
 """Most tokens in one step, running answers first: what is left reads prompts in pieces."""
 _MANIFEST = "complete.json"
-_CONVERTER = 2
+_CONVERTER = 3
 """Part of the cache's key: raise it whenever the conversion changes."""
 _WHOLE_BYTES = 4 << 20
 _ABANDONED_S = 3600.0
@@ -195,6 +197,7 @@ def _save_ir(gguf: Path, work: Path) -> None:
         raise _cannot("convert", gguf, error) from error
     for unused in (link, *work.glob("openvino_tokenizer.*")):
         unused.unlink()
+    slim(work)
 
 
 def _fingerprints(folder: Path) -> Mapping[str, list[int]]:
