@@ -149,7 +149,9 @@ class Desk:
         inbox = reader.inbox
         reader.leave()
         reader.hang_up()
-        if delivered and inbox.ended:
+        if delivered and inbox.ended and inbox.resumable_s:  # sent isn't received: the last bytes may get lost
+            asyncio.get_running_loop().call_later(inbox.resumable_s, self._delivered, inbox)
+        elif delivered and inbox.ended:
             self._delivered(inbox)
         elif not reader.cancels or inbox.readers or inbox.lasting:
             return
