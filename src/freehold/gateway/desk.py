@@ -149,16 +149,14 @@ class Desk:
         inbox = reader.inbox
         reader.leave()
         reader.hang_up()
-        if delivered and inbox.ended and inbox.resumable_s:  # sent isn't received: the last bytes may get lost
-            asyncio.get_running_loop().call_later(inbox.resumable_s, self._delivered, inbox)
-        elif delivered and inbox.ended:
-            self._delivered(inbox)
-        elif not reader.cancels or inbox.readers or inbox.lasting:
+        whole = delivered and inbox.ended
+        if not whole and (not reader.cancels or inbox.readers or inbox.lasting):
             return
-        elif inbox.resumable_s:
-            asyncio.get_running_loop().call_later(inbox.resumable_s, self._give_up_on, inbox)
+        then = self._delivered if whole else self._give_up_on
+        if inbox.resumable_s:  # sent isn't received, and who vanished may come back
+            asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
         else:
-            self._give_up_on(inbox)
+            then(inbox)
 
     def _give_up_on(self, inbox: Inbox) -> None:
         """Nobody reads it, and nobody will."""
