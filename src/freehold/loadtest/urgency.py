@@ -11,6 +11,8 @@ from __future__ import annotations
 import os
 
 LIMIT_SHARE = 0.5
+OVER_S = 1.0
+"""Measured over so long: a burst of new connections is no reason."""
 
 
 class Urgency:
@@ -25,7 +27,7 @@ class Urgency:
 
     def check(self, cpu_s: float, now_s: float) -> None:
         """Now and then: is the process still one that needs little?"""
-        if not self.on or now_s - self._at_s < 0.1:
+        if not self.on or now_s - self._at_s < OVER_S:
             return
         if cpu_s - self._cpu_s > LIMIT_SHARE * (now_s - self._at_s):
             self.on = not _schedule("SCHED_OTHER", 0)
