@@ -122,7 +122,7 @@ def dear(peers: bool, lengths_s: tuple[int, int], per_s: int, console: Console) 
             try:
                 theirs = us_per_token(
                     lambda seconds: peer.command(where, url, seconds), lengths_s, per_s, peer.environ(where)
-                )  # noqa: B023
+                )
             except RuntimeError as error:
                 console.print(f"{peer.name} was not measured: {error}")
                 continue

@@ -234,7 +234,8 @@ class Player:
                 self._cpu_from_s = time.process_time()
                 gc.collect()
                 gc.freeze()
-                self._urgency.begin(self._cpu_from_s, time.monotonic())
+                if not self._setup.users:  # users keep no schedule, and may take all there is
+                    self._urgency.begin(self._cpu_from_s, time.monotonic())
             case Stop():
                 self._stop()
             case Setup():
