@@ -115,20 +115,19 @@ def dear(peers: bool, lengths_s: tuple[int, int], per_s: int, console: Console) 
         if not peers:
             return claims
         for peer in client_peers.PEERS:
-            where, why = client_peers.installed(peer)
-            if where is None:
-                console.print(f"{peer.name} was not measured: {why}")
-                continue
             try:
-                theirs = us_per_token(
-                    lambda seconds: peer.command(where, url, seconds), lengths_s, per_s, peer.environ(where)
-                )
+                theirs = us_of_peer(peer, url, lengths_s, per_s)
             except RuntimeError as error:
                 console.print(f"{peer.name} was not measured: {error}")
                 continue
             console.print(f"{peer.name} {peer.version}: {theirs:.1f} us, {theirs / own:.1f} times as much")
             claims.append(Claim(f"times less than {peer.name}", theirs / own, ">=", 5.0))
     return claims
+
+
+def us_of_peer(peer: client_peers.Peer, url: str, lengths_s: tuple[int, int], per_s: int) -> float:
+    where = client_peers.installed(peer)
+    return us_per_token(lambda seconds: peer.command(where, url, seconds), lengths_s, per_s, peer.environ(where))
 
 
 def freehold(url: str, seconds: int, per_s: int) -> list[str]:
