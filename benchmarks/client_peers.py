@@ -62,8 +62,8 @@ PEERS = (
 )
 
 
-def installed(peer: Peer) -> tuple[Path | None, str]:
-    """Its environment under FREEHOLD_HOME/bench, made at the first use; or why there is none."""
+def installed(peer: Peer) -> Path:
+    """Its environment under FREEHOLD_HOME/bench, made at the first use. Raises `RuntimeError` where that fails."""
     where = home_dir() / "bench" / f"{peer.name.lower()}-{peer.version}"
     if not (where / "bin" / peer.name.lower()).exists():
         print(f"installing {peer.name} {peer.version} into {where}", file=sys.stderr)
@@ -73,7 +73,7 @@ def installed(peer: Peer) -> tuple[Path | None, str]:
         ):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                return None, f"it can't be installed: {done.stderr.strip()[-300:]}"
+                raise RuntimeError(f"it can't be installed: {done.stderr.strip()[-300:]}")
     cached = where / "cache" / "hub" / "models--local--starter"
     for folder in (where / "tokenizer", cached / "snapshots" / REVISION):
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,4 +81,4 @@ def installed(peer: Peer) -> tuple[Path | None, str]:
             shutil.copy(Path(freehold.__file__).parent / "starter" / name, folder)
     (cached / "refs").mkdir(exist_ok=True)
     (cached / "refs" / "main").write_text(REVISION)
-    return where, ""
+    return where

@@ -47,11 +47,11 @@ def played(to: Target, load: Times | Closed, **more: object) -> list[Sample]:
     return [each for _, samples in play(to, load, ask, **more) for each in samples]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("api", ["chat", "completions"])
-def test_every_request_of_the_schedule_is_told_once(server: Server, api: str) -> None:
+@pytest.mark.parametrize(("api", "processes"), [("chat", 1), ("completions", 3)])
+def test_every_request_of_the_schedule_is_told_once(server: Server, api: str, processes: int) -> None:
     times = poisson(80.0, 1.5, seed=2)
     extra = {"ignore_eos": True}
-    found = played(target(server.url, api=api, extra=extra), times, processes=2)
+    found = played(target(server.url, api=api, extra=extra), times, processes=processes)
     rows = columns(sorted(found, key=lambda sample: sample.number))
     assert {sample.outcome for sample in found} == {"ok"}, found[0]
     assert rows.number.tolist() == list(range(times.size))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freehold.errors import UsageError
-from freehold.loadtest.arrivals import Phase, Rate, arrivals, constant, dice, gamma, poisson, ramp, replay, split, steps
+from freehold.loadtest.arrivals import Kind, Phase, Rate, arrivals, constant, dice, gamma, poisson, ramp, steps
 from freehold.loadtest.proof import dispersion
 
 PHASES = st.lists(
@@ -30,16 +30,15 @@ def test_when_is_the_inverse_of_expected(phases: list[Phase]) -> None:
     assert np.allclose(rate.expected(rate.when(counts)), counts, rtol=1e-6, atol=1e-6)
 
 
-@given(PHASES, st.sampled_from(["constant", "poisson", "gamma"]), st.integers(0, 1000), st.integers(1, 9))
+@given(PHASES, st.sampled_from(["constant", "poisson", "gamma"]), st.integers(0, 1000))
 @settings(deadline=None)
-def test_the_union_of_all_processes_is_the_schedule(phases: list[Phase], kind: str, seed: int, processes: int) -> None:
-    times = arrivals(Rate(phases), kind, burstiness=0.5, seed=seed)  # type: ignore[arg-type]
+def test_a_schedule_rises_within_its_time_and_is_the_same_for_the_same_seed(
+    phases: list[Phase], kind: Kind, seed: int
+) -> None:
+    times = arrivals(Rate(phases), kind, burstiness=0.5, seed=seed)
     assert (np.diff(times) >= 0).all()
     assert times.size == 0 or 0 <= times[0] <= times[-1] <= Rate(phases).seconds + 1e-6
-    parts = split(times, processes)
-    numbers = np.concatenate([part[0] for part in parts])
-    assert sorted(numbers.tolist()) == list(range(times.size))
-    assert np.array_equal(np.sort(np.concatenate([part[1] for part in parts])), times)
+    assert np.array_equal(times, arrivals(Rate(phases), kind, burstiness=0.5, seed=seed))
 
 
 def test_constant_is_evenly_spaced() -> None:
@@ -75,12 +74,6 @@ def test_a_ramp_of_poisson_arrivals_is_poisson_once_its_rate_is_taken_out() -> N
 def test_steps_have_their_rates() -> None:
     times = arrivals(steps([10.0, 30.0], 100.0), "constant")
     assert [int((times < 100).sum()), int((times >= 100).sum())] == [1000, 3000]
-
-
-def test_replay_begins_at_0_and_refuses_nothing_at_all() -> None:
-    assert replay([7.0, 5.0]).tolist() == [0.0, 2.0]
-    with pytest.raises(UsageError, match="empty"):
-        replay([])
 
 
 def test_each_purpose_has_random_numbers_of_its_own() -> None:

@@ -2,7 +2,7 @@
 
 Every kind of arrivals is first drawn at a rate of 1 and then bent to the wanted rate over time, so that a ramp of
 Poisson arrivals is exactly a Poisson process whose rate rises. The schedule is an array of seconds since the run began;
-`split` deals it out to processes: their union is the asked process, however many there are. Nothing here sends.
+it is dealt out to processes in turn, so their union is the asked process, however many there are. Nothing here sends.
 """
 
 from __future__ import annotations
@@ -119,20 +119,6 @@ def poisson(per_s: float, seconds: float, seed: int = 0) -> Times:
 
 def gamma(per_s: float, seconds: float, burstiness: float, seed: int = 0) -> Times:
     return arrivals(steady(per_s, seconds), "gamma", burstiness=burstiness, seed=seed)
-
-
-def replay(times_s: Sequence[float] | Times) -> Times:
-    """The arrivals of a trace, from its first."""
-    times = np.sort(np.asarray(times_s, dtype=np.float64))
-    if not times.size:
-        raise UsageError("The trace is empty: there is nothing to replay.")
-    return np.asarray(times - times[0])
-
-
-def split(times_s: Times, processes: int) -> list[tuple[npt.NDArray[np.int64], Times]]:
-    """(numbers, times) for each process: dealt out in turn, so that together they are the schedule again."""
-    numbers = np.arange(times_s.size, dtype=np.int64)
-    return [(numbers[first::processes], times_s[first::processes]) for first in range(processes)]
 
 
 def _renewals(until: float, gaps: Callable[[int], Times]) -> Times:

@@ -24,6 +24,7 @@ from freehold.loadtest.client import Exchange
 from freehold.loadtest.connection import Connection, ParserError, tls_context
 from freehold.loadtest.orders import Begin, Due, More, Order, Report, Setup, Stop
 from freehold.loadtest.upward import Upward
+from freehold.loadtest.urgency import Urgency
 from freehold.loadtest.waiting import NOBODY, Waiting
 from freehold.sample import Outcome, Sample
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 REPORT_S = 0.25
 REPORT_SAMPLES = 64
 """As many at once as are encoded in a tenth of a millisecond."""
-EARNEST = -10
-"""The niceness it asks for: it needs little of a processor, but at the right moment. Ordinary users don't get it."""
 COARSE_S = 0.002
 """epoll counts in whole milliseconds: nearer than this, `select` waits instead, which counts in microseconds."""
 NO_FILES = (errno.EMFILE, errno.ENFILE)
@@ -59,6 +58,7 @@ class Player:
         self._texts: dict[int, str] = {}
         self._report_s = 0.0
         self._stopped = False
+        self._urgency = Urgency()
 
     def run(self) -> None:
         while not (self._stopped or (self._waiting.empty and not self._busy)):
@@ -234,6 +234,8 @@ class Player:
                 self._cpu_from_s = time.process_time()
                 gc.collect()
                 gc.freeze()
+                if not self._setup.users:  # users keep no schedule, and may take all there is
+                    self._urgency.begin(self._cpu_from_s, time.monotonic())
             case Stop():
                 self._stop()
             case Setup():
@@ -243,12 +245,13 @@ class Player:
         self._report_s = now_s + REPORT_S
         samples, self._samples = self._samples, []
         texts, self._texts = self._texts, {}
-        cpu_s = time.process_time() - self._cpu_from_s
+        cpu_s = time.process_time()
+        self._urgency.check(cpu_s, now_s)
         self._upward.tell(
             Report(
                 samples=samples,
                 texts=texts,
-                cpu_s=cpu_s,
+                cpu_s=cpu_s - self._cpu_from_s,
                 in_flight=len(self._busy),
                 taken=self._waiting.taken,
                 done=done,
@@ -260,8 +263,6 @@ def main() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, EARNEST)
     line = socket.socket(fileno=int(sys.argv[1]))
     poller = selectors.DefaultSelector()
     upward = Upward(line, poller)

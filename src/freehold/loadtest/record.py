@@ -80,13 +80,13 @@ class Recorder:
     def add(self, samples: Iterable[Sample]) -> None:
         for sample in samples:
             self._file.write(self._encode(sample) + b"\n")
+        self._file.flush()  # four times a second: a crash loses no more than that
 
     def finish(self, seconds: float, *, interrupted: bool = False, vitals: Json | None = None) -> None:
         """The run is over: say how it went."""
         self.manifest = msgspec.structs.replace(
             self.manifest, seconds=seconds, interrupted=interrupted, vitals=vitals or {}
         )
-        self._file.flush()
         self._save()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from freehold.loadtest.formats.row import Row, bad_line
+from freehold.loadtest.formats.row import Row, json_rows
 
 COLUMNS = ("timestamp", "input_length", "output_length", "hash_ids")
 BLOCK_TOKENS = 512
@@ -24,18 +24,10 @@ class Line(msgspec.Struct):
 
 
 def read(path: Path) -> Iterator[Row]:
-    decode = msgspec.json.Decoder(Line).decode
-    with path.open("rb") as lines:
-        for number, text in enumerate(lines, 1):
-            if not text.strip():
-                continue
-            try:
-                line = decode(text)
-            except msgspec.DecodeError as error:
-                raise bad_line(path, number, f"{error}.") from error
-            yield Row(
-                at_s=line.timestamp / 1e3,
-                input_tokens=line.input_length,
-                output_tokens=line.output_length,
-                blocks=line.hash_ids,
-            )
+    for _, line in json_rows(path, Line):
+        yield Row(
+            at_s=line.timestamp / 1e3,
+            input_tokens=line.input_length,
+            output_tokens=line.output_length,
+            blocks=line.hash_ids,
+        )

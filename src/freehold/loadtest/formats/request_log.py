@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
-from freehold.loadtest.formats.row import Row, bad_line
+from freehold.loadtest.formats.row import Row, bad_line, json_rows
 from freehold.sample import LoggedRequest
 
 COLUMNS = ("arrival_unix_s", "input_tokens", "output_tokens")
@@ -16,23 +14,15 @@ LATEST_UNIX_S = 1e11
 
 
 def read(path: Path) -> Iterator[Row]:
-    decode = msgspec.json.Decoder(LoggedRequest).decode
-    with path.open("rb") as lines:
-        for number, text in enumerate(lines, 1):
-            if not text.strip():
-                continue
-            try:
-                line = decode(text)
-            except msgspec.DecodeError as error:
-                raise bad_line(path, number, f"{error}.") from error
-            if line.arrival_unix_s > LATEST_UNIX_S:
-                raise bad_line(path, number, f"arrival_unix_s is {line.arrival_unix_s:.0f}: are these milliseconds?")
-            due = line.deadline_unix_s
-            yield Row(
-                at_s=line.arrival_unix_s,
-                input_tokens=line.input_tokens,
-                output_tokens=line.output_tokens,
-                group=line.tenant,
-                priority=line.priority,
-                deadline_s=None if due is None else due - line.arrival_unix_s,
-            )
+    for number, line in json_rows(path, LoggedRequest):
+        if line.arrival_unix_s > LATEST_UNIX_S:
+            raise bad_line(path, number, f"arrival_unix_s is {line.arrival_unix_s:.0f}: are these milliseconds?")
+        due = line.deadline_unix_s
+        yield Row(
+            at_s=line.arrival_unix_s,
+            input_tokens=line.input_tokens,
+            output_tokens=line.output_tokens,
+            group=line.tenant,
+            priority=line.priority,
+            deadline_s=None if due is None else due - line.arrival_unix_s,
+        )

@@ -5,9 +5,14 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
 
 from freehold.core import Record
 from freehold.errors import UsageError
+
+Line = TypeVar("Line", bound=msgspec.Struct)
 
 
 class Row(Record, frozen=True):
@@ -50,6 +55,19 @@ def csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[int, dict[str,
             )
         for values in lines:
             yield lines.line_num, values
+
+
+def json_rows(path: Path, kind: type[Line]) -> Iterator[tuple[int, Line]]:
+    """(line number, object) of a file with a JSON object a line; empty lines are passed over."""
+    decode = msgspec.json.Decoder(kind).decode
+    with path.open("rb") as lines:
+        for number, text in enumerate(lines, 1):
+            if not text.strip():
+                continue
+            try:
+                yield number, decode(text)
+            except msgspec.DecodeError as error:
+                raise bad_line(path, number, f"{error}.") from error
 
 
 def whole(path: Path, line: int, name: str, text: str | None) -> int:
