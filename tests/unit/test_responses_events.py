@@ -189,6 +189,6 @@ def test_a_resumption_by_id_is_exact_or_an_error(pieces: list[str], share: float
     at = int(share * (len(whole) - 1))
     number, crc = seen_by(whole[at].split(b"\n")[0].removeprefix(b"id: ").decode()).place
     assert tell(pieces, number, crc)[:-1] == whole[at + 1 : -1]
-    if other and crc:
+    if other and crc and at < len(whole) - 1:  # after the last event nothing is told, so nothing can be wrong
         with pytest.raises(ResumeFailed):
             tell(["?" * len("".join(pieces))], number, crc)
