@@ -24,7 +24,7 @@ from freehold.loadtest.client import Exchange
 from freehold.loadtest.connection import Connection, ParserError, tls_context
 from freehold.loadtest.orders import Begin, Due, More, Order, Report, Setup, Stop
 from freehold.loadtest.upward import Upward
-from freehold.loadtest.urgency import Urgency
+from freehold.loadtest.urgency import EARLY_S, Urgency
 from freehold.loadtest.waiting import NOBODY, Waiting
 from freehold.sample import Outcome, Sample
 
@@ -75,10 +75,13 @@ class Player:
     # ---- waiting and reading ---------------------------------------------------------------------
 
     def _wait_s(self) -> float:
-        until_s = min(self._waiting.next_s, self._report_s)
+        now_s, due_s = time.monotonic(), self._waiting.next_s
+        near = due_s - now_s < EARLY_S
+        self._urgency.set(near)
+        until_s = min(due_s if near else due_s - EARLY_S, self._report_s)
         if self._limits:
             until_s = min(until_s, self._limits[0][0])
-        return max(0.0, until_s - time.monotonic())
+        return max(0.0, until_s - now_s)
 
     def _turn(self, wait_s: float) -> None:
         """Wait, empty all sockets that are ready, then parse."""

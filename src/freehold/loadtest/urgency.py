@@ -1,8 +1,9 @@
-"""Lets a sending process run the moment it wakes, while it needs little of a processor.
+"""Lets a sending process run the moment a request is due, while it needs little of a processor.
 
 The fair scheduler of Linux makes whoever wakes wait for the end of another's slice, some milliseconds on a full
 machine; short slices or a better niceness changed nothing of that. So where the system allows it (root, or
-CAP_SYS_NICE) the process asks for real time, and gives it back for good once it uses half of a core: it must never
+CAP_SYS_NICE) the process is in real time shortly before a request is due. Not all the time: woken for every single
+token it would need half as much again. It gives real time up for good once it uses half of a core, for it must never
 starve the server.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import os
 
+EARLY_S = 0.015
+"""So long before a request is due: longer than the waits that were seen on a full machine."""
 LIMIT_SHARE = 0.5
 OVER_S = 1.0
 """Measured over so long: a burst of new connections is no reason."""
@@ -17,20 +20,28 @@ OVER_S = 1.0
 
 class Urgency:
     def __init__(self) -> None:
-        self.on = False
+        self._allowed = False
+        self._on = False
         self._cpu_s = 0.0
         self._at_s = 0.0
 
     def begin(self, cpu_s: float, now_s: float) -> None:
         self._cpu_s, self._at_s = cpu_s, now_s
-        self.on = _schedule("SCHED_RR", 1)
+        self._allowed = True
+
+    def set(self, wanted: bool) -> None:
+        """Be in real time, or be like any other."""
+        if self._allowed and wanted != self._on:
+            self._allowed = _schedule("SCHED_RR", 1) if wanted else _schedule("SCHED_OTHER", 0)
+            self._on = wanted
 
     def check(self, cpu_s: float, now_s: float) -> None:
         """Now and then: is the process still one that needs little?"""
-        if not self.on or now_s - self._at_s < OVER_S:
+        if now_s - self._at_s < OVER_S:
             return
         if cpu_s - self._cpu_s > LIMIT_SHARE * (now_s - self._at_s):
-            self.on = not _schedule("SCHED_OTHER", 0)
+            self.set(False)
+            self._allowed = False
         self._cpu_s, self._at_s = cpu_s, now_s
 
 
