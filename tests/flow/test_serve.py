@@ -60,6 +60,7 @@ def test_a_running_answer_survives_sigterm_and_new_ones_are_refused(tmp_path: Pa
         httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, trust_env=False, timeout=60) as reply,
     ):
         lines = reply.iter_lines()
+        assert next(lines).startswith("id: ")
         assert next(lines).startswith("data: ")
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)

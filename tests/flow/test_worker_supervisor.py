@@ -160,7 +160,7 @@ def test_a_drain_lets_running_work_finish(start: Start, home: Path) -> None:
     ledger.close()
 
 
-def test_what_ran_when_gateway_and_worker_were_killed_does_not_run_for_ever(start: Start, home: Path) -> None:
+def test_what_ran_when_gateway_and_worker_were_killed_goes_on(start: Start, home: Path) -> None:
     serve = start(step_ms=20.0)
     serve.wait("serving")
     ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
@@ -169,14 +169,11 @@ def test_what_ran_when_gateway_and_worker_were_killed_does_not_run_for_ever(star
     for process in ("gateway", "worker-1"):
         os.kill(serve.pid(process), signal.SIGKILL)
     eventually(lambda: all((entry := ledger.fetch(id)) and entry.state == "done" for id in ("kept", "read")))
-    kept, read = ledger.fetch("kept"), ledger.fetch("read")
-    assert kept is not None
-    assert kept.result is not None
-    assert (kept.attempt, kept.result.usage.completion_tokens) == (2, 60)
-    assert read is not None  # its reader was lost with the gateway
-    assert read.result is not None
-    assert read.result.failure is not None
-    assert read.result.failure.code == "worker_died"
+    for id in ("kept", "read"):  # a reader that was lost with the gateway may come back
+        entry = ledger.fetch(id)
+        assert entry is not None
+        assert entry.result is not None
+        assert (entry.attempt, entry.deaths, entry.result.usage.completion_tokens) == (2, 1, 60)
     ledger.close()
     serve.signal(signal.SIGTERM)
     assert serve.left() == 0
