@@ -6,7 +6,7 @@ import asyncio
 import secrets
 
 from freehold.core import Json
-from freehold.errors import Unavailable, from_failure
+from freehold.errors import Conflict, Unavailable, from_failure
 from freehold.gateway.fleet import Line
 from freehold.pipe import Ask, Order, RolloutStatus, Told
 
@@ -24,9 +24,10 @@ class Supervisor:
         self._answers: dict[int, asyncio.Future[Told]] = {}
 
     async def ask(self, order: Order) -> Json:
-        """What it does now. Raises its refusal, or `Unavailable` where none is."""
+        """What it does now. Raises its refusal, `Conflict` where there is none, `Unavailable` if it is silent."""
         if self.line is None:
-            raise Unavailable("No supervisor is connected.", "This gateway runs without one.", "Use `freehold serve`.")
+            why = "This gateway runs without one, or it is just starting."
+            raise Conflict("No supervisor is connected.", why, "See `freehold serve`.")
         number = secrets.randbits(53)  # several gateways ask one supervisor, and all hear its answers
         self._answers[number] = asyncio.get_running_loop().create_future()
         self.line.send(Ask(number, order))
