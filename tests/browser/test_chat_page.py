@@ -9,6 +9,16 @@ from playwright.sync_api import expect
 from chromium import Tab, Tabs
 from running import Server
 
+NOTE_BUTTON = """() => {
+    window.noted = {names: [], streamed: false};
+    new MutationObserver(() => {
+        const name = document.querySelector("#send").getAttribute("aria-label");
+        if (noted.names.at(-1) !== name) noted.names.push(name);
+        noted.streamed ||= document.querySelector(".answer.streaming .prose p") !== null;
+    }).observe(document.body, {subtree: true, childList: true, attributeFilter: ["aria-label", "class"]});
+}"""
+"""Notes what the page shows for a moment only: an answer can come and end between two looks from outside."""
+
 
 def test_opens_clean_and_says_what_it_is(server: Server, tabs: Tabs) -> None:
     page = tabs.new(server.url).open()
@@ -32,13 +42,15 @@ def test_is_served_under_a_strict_policy(server: Server, tabs: Tabs) -> None:
 def test_streams_an_answer_with_its_figures(server: Server, tabs: Tabs) -> None:
     tab = tabs.new(server.url)
     page = tab.open()
+    page.evaluate(NOTE_BUTTON)
     tab.say("Tell me about the harbour.")
     expect(page.locator(".bubble")).to_have_text("Tell me about the harbour.")
-    expect(page.locator("#send")).to_have_accessible_name("Stop (Esc)")
-    page.locator(".answer.streaming .prose p").wait_for()
     figures = page.locator(".answer .figures")
     expect(figures).to_have_text(re.compile(r"[\d.,]+ tokens/s.* to first token.* in queue", re.DOTALL))
     expect(page.locator("#send")).to_have_accessible_name("Send (Enter)")
+    names, streamed = page.evaluate("[noted.names, noted.streamed]")
+    assert names == ["Send (Enter)", "Stop (Esc)", "Send (Enter)"]
+    assert streamed, "no part of the answer was shown before all of it was there"
     figures.click()
     expect(page.locator(".explained dd").first).to_contain_text("Measured by the server")
     assert len(page.locator(".answer .prose").inner_text()) > 40
