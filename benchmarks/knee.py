@@ -26,8 +26,8 @@ from freehold.sizing.bracket import rising_fit
 from freehold.sizing.dependence import percentile
 from freehold.sizing.found import Plan
 from freehold.sizing.knee import Search
-from freehold.sizing.slo import Objective
 from freehold.sizing.synthetic import Batches, Queue, Run, Server, Steps, Synthetic, poisson
+from freehold.slo import Objective
 from freehold.stats import normal_quantile
 from report import Claim, finish
 

@@ -23,8 +23,8 @@ import numpy as np
 from freehold.profile import Profile, StepLaw, open_profile, save
 from freehold.sizing.cells import play_in_cells
 from freehold.sizing.rightsize import simulated_capacity
-from freehold.sizing.slo import parse
 from freehold.sizing.work import DONE, Fleet, Work
+from freehold.slo import parse
 from report import Claim, finish
 from sides import Served
 

@@ -22,8 +22,8 @@ from freehold.sizing.knee import Search
 from freehold.sizing.plot import Point, plot
 from freehold.sizing.posterior import Posterior, Weighed, grid, lowest, spread_of
 from freehold.sizing.sequential import overall, standings
-from freehold.sizing.slo import parse
 from freehold.sizing.synthetic import Batches, Queue, Steps, Synthetic, poisson
+from freehold.slo import parse
 
 QUEUE = Queue(service_s=0.02)
 STEPS = Steps(base_s=0.01, sequence_s=0.0005, prefill_s=0.004, tokens=20, most=16)

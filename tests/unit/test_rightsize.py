@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freehold import slo
 from freehold.core import StepRecord
 from freehold.errors import UsageError
 from freehold.profile import Profile, StepLaw, open_profile, step_ms
 from freehold.sample import Sample
-from freehold.sizing import slo
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells
 from freehold.sizing.rightsize import calibrate, erlang_c, fares, rates, simulated_capacity, size, smallest

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from freehold.errors import UsageError
 from freehold.sample import Sample
-from freehold.sizing.slo import Objective, judge, parse
+from freehold.slo import Objective, judge, parse
 
 
 def sample(**changed: object) -> Sample:

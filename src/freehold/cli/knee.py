@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from freehold.sizing.answer import Answer
     from freehold.sizing.capacity import Capacity
     from freehold.sizing.found import Plan
-    from freehold.sizing.slo import Objective
+    from freehold.slo import Objective
 
 LONG_S, QUICK_S = 300.0, 30.0
 QUICK_TRIALS = 3
@@ -65,7 +65,7 @@ def knee(
 
     from freehold.cli.load import target_of
     from freehold.loadtest.probe import probe
-    from freehold.sizing.slo import parse
+    from freehold.slo import parse
 
     objectives, plan = parse(slo), plan_of(seconds, quick)
     traffic = traffic_of(trace, trace_format, input_tokens, output_tokens, seed)

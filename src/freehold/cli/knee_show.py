@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from freehold.sizing.answer import Answer, Rate
     from freehold.sizing.dependence import Interval
     from freehold.sizing.found import Progress
-    from freehold.sizing.slo import Objective
+    from freehold.slo import Objective
 
 BY_PERCENTILE = {0.5: "p50", 0.05: "p95", 0.01: "p99"}
 

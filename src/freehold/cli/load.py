@@ -116,7 +116,7 @@ def _met(slo: list[str] | None) -> Callable[[Sample], bool] | None:
     """Whether a sample kept all its objectives; None without any."""
     if not slo:
         return None
-    from freehold.sizing.slo import judge, parse
+    from freehold.slo import judge, parse
 
     objectives = parse(slo)
     return lambda sample: not any(judge(each, sample).misses for each in objectives)

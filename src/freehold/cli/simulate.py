@@ -64,8 +64,8 @@ def simulate(
     from freehold.profile import open_profile
     from freehold.sizing.cells import play_in_cells
     from freehold.sizing.rightsize import fares
-    from freehold.sizing.slo import parse
     from freehold.sizing.work import Fleet
+    from freehold.slo import parse
 
     objectives = parse(slo)
     span_s = seconds_of(seconds, "--seconds") if seconds else 3600.0

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from freehold.cli.size_steps import Bill
     from freehold.sizing.rightsize import Answer
-    from freehold.sizing.slo import Objective
+    from freehold.slo import Objective
 
 MEASURE, MONEY = "Measuring", "Money"
 
@@ -97,7 +97,7 @@ def _size(
 ) -> dict[str, Any]:  # fmt: skip
     from freehold.cli import size_steps as steps
     from freehold.cli.load import target_of
-    from freehold.sizing.slo import parse
+    from freehold.slo import parse
 
     url, model, api, api_key = server
     objectives = parse(slo)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from freehold.sizing.answer import Answer as Knee
     from freehold.sizing.capacity import Capacity
     from freehold.sizing.rightsize import Answer
-    from freehold.sizing.slo import Objective
     from freehold.sizing.work import Work
+    from freehold.slo import Objective
 
 
 class Bill(Record, frozen=True):

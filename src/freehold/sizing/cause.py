@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from freehold.core import Record
 from freehold.sample import Sample
-from freehold.sizing.slo import Objective, judge
+from freehold.slo import Objective, judge
 
 Floats = NDArray[np.float64]
 Name = Literal["client", "refusals", "failures", "queue", "prefill", "memory", "decode", "none"]

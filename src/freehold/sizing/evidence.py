@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from freehold.sample import Sample
-from freehold.sizing.slo import Objective, judge
 from freehold.sizing.warmup import backlog, filled_from, rising, warm_from
+from freehold.slo import Objective, judge
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Literal
 from freehold.core import Record
 from freehold.sizing.bracket import Rung
 from freehold.sizing.sequential import Standing, Verdict
-from freehold.sizing.slo import Objective
+from freehold.slo import Objective
 
 Outcome = Literal["found", "none", "beyond"]
 """`none`: no rate keeps the SLO; the knee is 0. `beyond`: it holds up to all that this client can send; the knee is

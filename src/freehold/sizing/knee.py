@@ -19,7 +19,7 @@ from freehold.sizing.found import Found, Outcome, Plan, Progress, Tried, Watch
 from freehold.sizing.posterior import Posterior, grid, half_width, lowest, spread_of
 from freehold.sizing.probe import Probe, end
 from freehold.sizing.sequential import Standing, overall, standings, weighed
-from freehold.sizing.slo import Objective
+from freehold.slo import Objective
 from freehold.stats import evidence_against
 
 LOOK = 1.12

@@ -19,8 +19,8 @@ from freehold.errors import UsageError
 from freehold.profile import step_ms
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells
-from freehold.sizing.slo import Objective
 from freehold.sizing.work import DONE, Fleet, Floats, Played, Work
+from freehold.slo import Objective
 
 MOST_INSTANCES = 100_000
 CALIBRATION_REQUESTS = 8_000

@@ -17,7 +17,7 @@ from freehold.core import Record
 from freehold.sizing.dependence import design_effect, tail_effect
 from freehold.sizing.evidence import View
 from freehold.sizing.posterior import Weighed
-from freehold.sizing.slo import Objective
+from freehold.slo import Objective
 from freehold.stats import evidence_against
 
 Verdict = Literal["pass", "fail", "open"]

@@ -12,7 +12,7 @@ import numpy as np
 from freehold.core import Record
 from freehold.sample import Sample
 from freehold.sizing.dependence import Interval, percentile
-from freehold.sizing.slo import VALUES, Objective, judge
+from freehold.slo import VALUES, Objective, judge
 
 PERCENTILES = (0.5, 0.95, 0.99)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from freehold import slo
 from freehold.core import Json
 from freehold.profile import Basis
-from freehold.sizing import slo
 from freehold.sizing.figure import Figure, amount
 from freehold.sizing.report.plot import Plot, Rule, Series
 from freehold.sizing.report.run import Requests, Run

@@ -1,0 +1,97 @@
+"""Sketches against brute force: the promised error, exact merging, and windows that hold what they should."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from freehold.clock import VirtualClock
+from freehold.sketch import ERROR, Sketch, Told, of, together
+from freehold.telemetry.windows import Windows
+
+values = st.floats(0, 1e11, allow_nan=False) | st.floats(1e-5, 1e4)
+many = st.lists(values, min_size=1, max_size=300)
+
+
+def sketch_of(numbers: list[float]) -> Sketch:
+    found = Sketch()
+    for number in numbers:
+        found.add(number)
+    return found
+
+
+@given(numbers=many, q=st.floats(0, 1))
+def test_a_quantile_is_within_the_promised_error(numbers: list[float], q: float) -> None:
+    exact = sorted(numbers)[max(1, math.ceil(q * len(numbers) - 1e-9)) - 1]
+    told = sketch_of(numbers).quantile(q)
+    assert told is not None
+    assert abs(told - exact) <= ERROR * exact * (1 + 1e-9) + 1e-6
+
+
+@given(parts=st.lists(many, min_size=1, max_size=6))
+def test_parts_together_are_the_whole(parts: list[list[float]]) -> None:
+    """However it was cut: workers, gateways, minutes."""
+    whole = sketch_of([number for part in parts for number in part])
+    merged = together(sketch_of(part) for part in parts)
+    assert merged.bins == whole.bins
+    assert (merged.count, merged.zeros, merged.least, merged.most) == (
+        whole.count, whole.zeros, whole.least, whole.most
+    )  # fmt: skip
+    assert merged.total == pytest.approx(whole.total)
+
+
+@given(numbers=many)
+def test_a_sketch_survives_its_rest(numbers: list[float]) -> None:
+    before = sketch_of(numbers)
+    after = of(msgspec.msgpack.decode(msgspec.msgpack.encode(before.told()), type=Told))
+    assert after.bins == before.bins
+    assert after.count == before.count
+    assert [after.quantile(q) for q in (0, 0.5, 0.99, 1)] == [before.quantile(q) for q in (0, 0.5, 0.99, 1)]
+
+
+@given(numbers=many, limit=st.floats(0.001, 1e6))
+def test_what_is_above_a_limit_is_counted(numbers: list[float], limit: float) -> None:
+    above = sketch_of(numbers).above(limit)
+    assert sum(n > limit * 1.0203 for n in numbers) <= above <= sum(n > limit / 1.0203 for n in numbers)
+
+
+def test_nothing_has_no_quantile_and_wild_values_are_bounded() -> None:
+    assert Sketch().quantile(0.5) is None
+    wild = sketch_of([-1.0, 0.0, 1e300, 5e-324])
+    assert wild.zeros == 3
+    assert len(wild.bins) == 1
+    assert wild.quantile(0.01) == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gaps=st.lists(st.floats(0, 40) | st.floats(0, 4000), min_size=1, max_size=80),
+    window_s=st.sampled_from([10.0, 60.0, 300.0, 3600.0, 86_400.0]),
+)
+def test_a_window_holds_its_time_and_at_most_a_slot_more(gaps: list[float], window_s: float) -> None:
+    clock = VirtualClock(1234.5)
+    windows = Windows(clock)
+    times = []
+    for gap in gaps:
+        clock.sleep(gap)
+        windows.add(1.0)
+        times.append(clock.monotonic_s())
+    clock.sleep(7.0)
+    now_s = clock.monotonic_s()
+    slot_s = {10.0: 10.0, 60.0: 10.0, 300.0: 10.0, 3600.0: 60.0, 86_400.0: 600.0}[window_s]
+    found = windows.over(window_s).count
+    assert sum(t > now_s - window_s for t in times) <= found <= sum(t >= now_s - window_s - slot_s for t in times)
+
+
+def test_memory_stays_flat_over_days() -> None:
+    clock = VirtualClock()
+    windows = Windows(clock)
+    for _ in range(3 * 8640):
+        clock.sleep(10.0)
+        windows.add(5.0)
+    assert [len(slots) for slots in windows._levels] == [31, 61, 145]
+    assert windows.over(86_400.0).count == pytest.approx(8640, abs=61)
