@@ -1,7 +1,7 @@
 """One request as its gateway saw it, from received to delivered: a row of the history.
 
-Times are milliseconds since it was received, on the gateway's monotonic clock; `received_unix_s` alone is wall time. What
-never happened is None. No prompt, no answer.
+Times are milliseconds since it was received, on the gateway's monotonic clock; `received_unix_s` alone is wall time.
+What never happened is None. No prompt, no answer.
 """
 
 from __future__ import annotations
