@@ -67,12 +67,13 @@ def commands() -> str:
 def settings() -> str:
     """Every setting with its default, environment name and meaning."""
     from freehold import config
+    from freehold.settings import SECTIONS
 
     text = NOTE + "# Settings\n\nA flag beats the environment, which beats the file, which beats the default.\n"
     text += "The file is `freehold.toml` in the current folder, else in `FREEHOLD_HOME`, "
     text += "else the one given with `--config`.\n"
     text += "Any setting can be given to `freehold serve` as `--set section.key=value`.\n"
-    for section in config.SECTIONS:
+    for section in SECTIONS:
         text += f"\n## [{section}]\n\n| key | default | environment | what it is |\n|---|---|---|---|\n"
         for setting in (s for s in config.load(environ={})[1] if s.name.startswith(f"{section}.")):
             value = ", ".join(setting.value) if isinstance(setting.value, tuple) else setting.value

@@ -1,6 +1,6 @@
 """One frozen tree of settings. A flag beats the environment, which beats the file, which beats the default.
 
-Every setting is declared once, here, with its help text; `load` reads the three sources and remembers
+Every setting is declared once, in `settings`, with its help text; `load` reads the three sources and remembers
 where each value came from, which `freehold config` prints. An unknown key is an error that names the
 nearest one. Environment names are `FREEHOLD_<SECTION>_<KEY>`; the file is `freehold.toml` in the current
 directory, else in `FREEHOLD_HOME`, else the one given with `--config`.
@@ -20,103 +20,27 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import platformdirs
 
 from freehold.errors import ConfigError
-
-
-def setting(default: Any, help: str) -> Any:
-    """A dataclass field with a default and the sentence that explains it."""
-    return field(default=default, metadata={"help": help})
-
-
-@dataclass(frozen=True, slots=True)
-class ServerConfig:
-    host: str = setting("127.0.0.1", "Address to listen on. Anything but loopback requires API keys.")
-    port: int = setting(8000, "Port to listen on; 0 picks a free one.")
-    api_keys: Literal["auto", "on", "off"] = setting("auto", "auto: keys are required unless the host is loopback.")
-    cors_origins: tuple[str, ...] = setting((), "Browser origins allowed to call the API; none by default.")
-    max_body_bytes: int = setting(4 << 20, "Largest request body.")
-    max_output_tokens: int = setting(32_768, "Largest max_tokens a request may ask for.")
-    max_n: int = setting(16, "Most answers a request may ask for with n.")
-    default_max_tokens: int = setting(
-        10_000, "Longest answer of a request without max_tokens; 0 leaves it to the context."
-    )
-    admission: Literal["on", "off"] = setting(
-        "on", "off: nothing is refused but for server.max_queue, and no deadline is forecast."
-    )
-    max_queue: int = setting(4096, "Requests that may wait; beyond it new ones get 429.")
-    max_queued_tokens: int = setting(
-        0, "Tokens that may wait, prompts and expected answers together; beyond it 429. 0: no limit."
-    )
-    max_queued_mb: int = setting(256, "Prompts that may wait; beyond it 429. 0: no limit.")
-    max_unread_mb: int = setting(8, "What is kept for a client that reads too slowly; beyond it the client is left.")
-    stall_s: float = setting(60.0, "A client that takes nothing of its answer for so long is disconnected. 0: never.")
-    body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
-    webhook_secret: str = setting("", "Signs webhooks that bring no secret of their own: whsec_ and base64.")
-    webhook_private: Literal["off", "on"] = setting("off", "on: webhooks may go to private and loopback addresses.")
-    drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
-    restart_most_s: float = setting(
-        30.0, "Longest wait before a process that died again and again is started once more."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
-    model: str = setting(
-        "starter", "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim."
-    )
-    name: str = setting("", "Name in the API; default: from the model.")
-    revision: str = setting("", "Hub revision; resolved to a commit and pinned.")
-    quantization: str = setting("q8_0", "Weights after conversion from safetensors: q8_0, f16, bf16 or f32.")
-    chat_template: str = setting("", "A Jinja file used instead of the model's own chat template.")
-
-
-@dataclass(frozen=True, slots=True)
-class EngineConfig:
-    engine: Literal["auto", "openvino", "llamacpp", "remote", "sim"] = setting("auto", "Which engine runs the model.")
-    workers: int = setting(1, "Worker processes, each with its own copy of the model.")
-    threads: int = setting(0, "Threads of each worker; 0 divides the cores among the workers.")
-    context_tokens: int = setting(0, "Context length; 0 takes the model's, as far as the KV cache holds it.")
-    max_batch: int = setting(
-        0, "Most sequences at once in a worker; 0 takes that of engine.profile or of a fitting profile, else 32."
-    )
-    kv_cache_mb: int = setting(0, "KV cache of each worker; 0 sizes it for max_batch, within a quarter of memory.")
-    memory_limit_mb: int = setting(
-        0, "Near this much memory of its own a worker is drained and replaced; 0: its share of the machine's."
-    )
-    profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
-    remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")
-    remote_timeout_s: float = setting(120.0, "Longest wait for the next byte of a remote engine.")
-    remote_retries: int = setting(3, "Tries again after a refused or failed connection, with backoff.")
-    sim_speed: float = setting(1.0, "Simulated time over real time; 0 is as fast as possible.")
-    sim_faults: str = setting("", "Dials of the sim engine: slow=2,stuck_after=100,crash_after=50,leak_mb=1.")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreConfig:
-    url: str = setting(
-        "", "redis://[USER:PASSWORD@]HOST:PORT/DB[?prefix=NAME] keeps the ledger in Redis or Valkey, for many machines."
-    )
-    redis_fsync: Literal["always", "everysec"] = setting(
-        "always", "everysec accepts that a power cut of the Redis server loses the last second."
-    )
-    path: str = setting("", "Ledger file; default: state/ledger-PORT.sqlite in FREEHOLD_HOME.")
-    keep_results_s: float = setting(86_400.0, "How long results that can be fetched by id are kept.")
-
-
-@dataclass(frozen=True, slots=True)
-class LogConfig:
-    level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe event that is logged.")
-    format: Literal["auto", "human", "json"] = setting("auto", "auto: human on a terminal, else json.")
+from freehold.settings import (
+    SECTIONS,
+    EngineConfig,
+    LogConfig,
+    ModelConfig,
+    ObserveConfig,
+    ServerConfig,
+    StoreConfig,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings. Sections are the tables of the file."""
 
-    server: ServerConfig = ServerConfig()
-    model: ModelConfig = ModelConfig()
-    engine: EngineConfig = EngineConfig()
-    store: StoreConfig = StoreConfig()
-    log: LogConfig = LogConfig()
+    server: ServerConfig = field(default_factory=ServerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     home: Path = field(default_factory=lambda: home_dir())
 
 
@@ -128,15 +52,6 @@ class Setting:
     value: Any
     source: str
     help: str
-
-
-SECTIONS: dict[str, type[Any]] = {
-    "server": ServerConfig,
-    "model": ModelConfig,
-    "engine": EngineConfig,
-    "store": StoreConfig,
-    "log": LogConfig,
-}
 
 
 def home_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -15,7 +15,8 @@ from pathlib import Path
 import msgspec
 
 from freehold import log
-from freehold.config import Config, EngineConfig, LogConfig, ServerConfig, StoreConfig
+from freehold.config import Config
+from freehold.settings import EngineConfig, LogConfig, ServerConfig, StoreConfig
 from freehold.worker.events import Event
 from freehold.worker.restarts import Limits
 from freehold.worker.supervisor import Supervisor

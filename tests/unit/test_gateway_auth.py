@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from freehold.config import ServerConfig
 from freehold.errors import ConfigError, Unauthorized, UsageError
 from freehold.gateway import auth
 from freehold.gateway.auth import Guard, is_loopback
+from freehold.settings import ServerConfig
 
 
 def bearer(token: str) -> bytes:

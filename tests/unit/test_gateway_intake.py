@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from freehold.config import ServerConfig
 from freehold.core import CardPace, Chunk, ModelCard, Request, Sampling, Usage, WorkerStatus
 from freehold.errors import DeadlineUnmeetable, Forbidden, InvalidRequest, KeyLimited, Overloaded, RequestError
 from freehold.gateway.auth import LOCAL, Key
@@ -18,6 +17,7 @@ from freehold.gateway.lengths import Lengths
 from freehold.gateway.pace import WorkerPace, together
 from freehold.gateway.terms import set_terms
 from freehold.pipe import Frame
+from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 PROFILED = CardPace(step_ms=20.0, lone_step_ms=10.0, prefill_ms_per_token=0.0)

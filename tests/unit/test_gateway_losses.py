@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 
-from freehold.config import ServerConfig
 from freehold.core import Request, WorkerStatus
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
@@ -14,6 +13,7 @@ from freehold.gateway.losses import orphans
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.pipe import owner
+from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freehold.config import ServerConfig
 from freehold.core import ModelCard, Request, Sampling
 from freehold.errors import FreeholdError, InvalidRequest, UnsupportedParameter
 from freehold.gateway.call import Call, new_id, request_id
 from freehold.gateway.wire_chat import ChatRequest, chat_request
 from freehold.gateway.wire_errors import parse
 from freehold.gateway.wire_text import CompletionRequest, GenerateRequest, completion_requests, generate_request
+from freehold.settings import ServerConfig
 
 CARD = ModelCard(name="m", engine="sim", source="", context_tokens=99, max_batch=4, tools="hermes", max_top_logprobs=5)
 HI = [{"role": "user", "content": "hi"}]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from freehold.config import Config, ServerConfig, StoreConfig
+from freehold.config import Config
 from freehold.core import Failure, Request
 from freehold.errors import ConfigError, GaveUp, ModelError, StoreError
 from freehold.ledger.sqlite import SqliteLedger
+from freehold.settings import ServerConfig, StoreConfig
 from freehold.worker import site, tether, upkeep
 from freehold.worker.child import Child, how_it_ended
 from freehold.worker.restarts import Limits, Restarts

@@ -21,9 +21,9 @@ from pathlib import Path
 import msgspec
 
 from freehold import log
-from freehold.config import ServerConfig
 from freehold.core import Record
 from freehold.errors import ConfigError, Forbidden, Unauthorized, UsageError
+from freehold.settings import ServerConfig
 
 _PREFIX = "fh-"
 

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 
 from freehold import log
-from freehold.config import ServerConfig
 from freehold.core import Chunk, Failure, ModelCard, Request
 from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
+from freehold.gateway.followers import Followers
 from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
 from freehold.gateway.intake import Intake
+from freehold.gateway.observe import Observe
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
+from freehold.settings import ObserveConfig, ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 Spawn = Callable[[Coroutine[object, object, None]], object]
@@ -37,7 +38,7 @@ class Desk:
 
     def __init__(
         self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn,
-        key_of: Callable[[str], Key] = lambda tenant: LOCAL,
+        key_of: Callable[[str], Key] = lambda tenant: LOCAL, observe: Observe | None = None,
     ) -> None:  # fmt: skip
         self.ledger = ledger
         self.fleet = fleet
@@ -45,15 +46,14 @@ class Desk:
         self.supervisor = Supervisor()
         self.server = server
         self.metrics = metrics
+        self.observe = observe or Observe(ObserveConfig())
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
         self.began_s = time.monotonic()
         self.accepted = 0
         """Requests since then."""
         self.draining = False
-        self.cut: Failure | None = None
-        """Once the process can't wait any longer: what those who follow background answers are told."""
-        self._followers: list[Callable[[], None]] = []
+        self.followers = Followers(self._look_idle)
         self._idle = asyncio.Event()
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
@@ -76,7 +76,7 @@ class Desk:
     @property
     def open(self) -> int:
         """Requests that somebody waits for."""
-        return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self._followers)
+        return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
 
     async def card(self, model: str | None) -> ModelCard:
         """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
@@ -174,22 +174,6 @@ class Desk:
         for request in inbox.requests:
             if not request.keep and request.idempotency_key is None:
                 self.ledger.delivered(request.id)
-
-    @contextmanager
-    def following(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Somebody reads a background answer meanwhile. `wake` is called when `cut` is set."""
-        self._followers.append(wake)
-        try:
-            yield
-        finally:
-            self._followers.remove(wake)
-            self._look_idle()
-
-    def cut_off(self, failure: Failure) -> None:
-        """Send those away who follow background answers."""
-        self.cut = failure
-        for wake in list(self._followers):
-            wake()
 
     # ---- for the pipe ----
 

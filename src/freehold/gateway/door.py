@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 from freehold import log
-from freehold.config import ServerConfig
 from freehold.errors import EngineFailed, Forbidden, FreeholdError
 from freehold.gateway.auth import Guard, is_loopback
 from freehold.gateway.body import header, read_body
@@ -18,6 +17,7 @@ from freehold.gateway.inbox import ClientGone
 from freehold.gateway.resume import note_resuming
 from freehold.gateway.stream import Handler, Message, Receive, Scope, Send
 from freehold.gateway.terms import set_terms
+from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]

@@ -16,7 +16,6 @@ import msgspec
 
 from freehold.admission import MARGIN, Ask, Limits, Line, Pace, Reason, Verdict, decide
 from freehold.backlog import Backlog
-from freehold.config import ServerConfig
 from freehold.core import Chunk, Request
 from freehold.errors import DeadlineUnmeetable, InvalidRequest, KeyLimited, Overloaded, RequestError
 from freehold.gateway.auth import LOCAL, Key
@@ -24,6 +23,7 @@ from freehold.gateway.fleet import Fleet
 from freehold.gateway.fleet import Line as WorkerLine
 from freehold.gateway.lengths import Lengths, prompt_bytes
 from freehold.gateway.pace import WorkerPace, together
+from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 LOOK_S = 0.02

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import msgspec
 
-from freehold.config import ServerConfig
 from freehold.core import ModelCard, Request, Sampling
 from freehold.errors import InvalidRequest, UnsupportedParameter
+from freehold.settings import ServerConfig
 
 _WIRE_NAMES = {"json_schema": "response_format", "template_kwargs": "chat_template_kwargs"}
 

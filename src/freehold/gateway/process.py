@@ -161,7 +161,9 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
         log.event("gateway.cut_off", level="warning", open=desk.open)
         why = "The server was stopped before the answer ended."
         give_up(desk, Unavailable(why, next="Send the request again.").failure())
-        desk.cut_off(Unavailable(why, next="It goes on in the background: fetch it by its id later.").failure())
+        desk.followers.cut_off(
+            Unavailable(why, next="It goes on in the background: fetch it by its id later.").failure()
+        )
     server.should_exit = True
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.shield(serving), _LAST_WORDS_S + 1.0)

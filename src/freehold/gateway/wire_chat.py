@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from freehold.config import ServerConfig
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.gateway.call import Call, new_id
@@ -14,6 +13,7 @@ from freehold.gateway.limits import check_against, storable
 from freehold.gateway.tools import plan as toolbox
 from freehold.gateway.tools.schema import check_depth
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, Wire, free_form
+from freehold.settings import ServerConfig
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from freehold.config import ServerConfig
 from freehold.core import ModelCard, Request
 from freehold.errors import InvalidRequest, UnsupportedParameter
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.limits import check_against
 from freehold.gateway.wire import ModelName, Refused, SamplingFields, StreamOptions, TokenId, Webhook, Wire
+from freehold.settings import ServerConfig
 
 MAX_PROMPTS = 256
 TEXT_NAMES = {"top_logprobs": "logprobs"}

@@ -92,6 +92,20 @@ class Slot(Record, frozen=True):
     """Slots before this one for which nothing was written (the gateway was away)."""
 
 
+EventKind = Literal["load_failed", "died", "hung", "runaway", "history_failed"]
+
+
+class Event(Record, frozen=True):
+    """Something that shall not wait for the end of its slot."""
+
+    kind: EventKind
+    at_unix_s: float
+    why: str = ""
+    worker: str = ""
+    model: str = ""
+    request: str = ""
+
+
 def encode(slot: Slot) -> bytes:
     return _encoder.encode(slot)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from freehold.config import SECTIONS, Config
+from freehold.config import Config
 from freehold.core import Record
 from freehold.errors import Conflict
+from freehold.settings import SECTIONS
 
 FIXED = ("server.host", "server.port", "store.")
 """The listening socket and the ledger belong to the supervisor's whole life."""

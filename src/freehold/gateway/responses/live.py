@@ -25,14 +25,14 @@ async def tell(reader: Reader, writer: Writer, desk: Desk) -> AsyncIterator[byte
     out: list[bytes] = []
     counter = Counter()
     outcome: Outcome | None = None
-    with desk.following(reader.hang_up):
+    with desk.followers.following(reader.hang_up):
         try:
             writer.begin(out)
             while outcome is None:
                 if out:
                     yield b"".join(out)
                     out.clear()
-                if desk.cut is not None:
+                if desk.followers.cut is not None:
                     reader.hang_up()
                 for chunk in await reader.take():
                     counter.add(chunk)
@@ -43,9 +43,9 @@ async def tell(reader: Reader, writer: Writer, desk: Desk) -> AsyncIterator[byte
         except ResumeFailed as error:
             writer.cut_off(error.failure(), out)
         except ClientGone:
-            if desk.cut is None:
+            if desk.followers.cut is None:
                 raise
-            writer.cut_off(desk.cut, out)
+            writer.cut_off(desk.followers.cut, out)
     yield b"".join(out)
 
 
