@@ -58,18 +58,17 @@ def _alerts(alerts: list[Row]) -> list[Text]:
 
 def _latencies(variants: dict[str, Row]) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("p50 / p95 / p99")
-    for name in METRICS.values():
-        table.add_column(name, justify="right")
-    for name, v in variants.items():
-        table.add_row(escape(name), *(_percentiles(v.get(metric)) for metric in METRICS))
-    return table if variants else Text("Nothing has ended in this window.", style="dim")
-
-
-def _percentiles(told: Row | None) -> str:
-    if not told or told.get("p50") is None:
-        return "[dim]-[/]"
-    return " / ".join(ms(told[q]) for q in ("p50", "p95", "p99"))
+    table.add_column("latency")
+    for heading in ("p50", "p95", "p99", "samples"):
+        table.add_column(heading, justify="right")
+    for variant, told in variants.items():
+        if len(variants) > 1:
+            table.add_row(Text(variant, style="bold"))
+        for metric, name in METRICS.items():
+            row = told.get(metric)
+            if row and row.get("p50") is not None:
+                table.add_row(name, *(ms(row[q]) for q in ("p50", "p95", "p99")), f"{row['count']:,}")
+    return table if table.row_count else Text("Nothing has ended in this window.", style="dim")
 
 
 def _load(found: Row) -> RenderableType:

@@ -1,4 +1,4 @@
-"""The chat page, the dashboard and their files, read once at start and served from memory. No outside address, no inline script."""
+"""The chat page and the dashboard, read once at start and served from memory. No outside address, no inline script."""
 
 from __future__ import annotations
 
