@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,9 @@ class Server:
 
 
 @contextmanager
-def running(home: Path, *, model: str = "starter", slow: float = 25, api_keys: str = "auto") -> Iterator[Server]:
+def running(
+    home: Path, *, model: str = "starter", slow: float = 25, api_keys: str = "auto", environ: Mapping[str, str] = {}
+) -> Iterator[Server]:
     """A server that is ready; stopped at the end.
 
     `slow` 25 gives about 220 tokens/s to one answer, 250 gives 22.
@@ -45,13 +47,14 @@ def running(home: Path, *, model: str = "starter", slow: float = 25, api_keys: s
     key = ""
     if api_keys == "on":
         key = json.loads(freehold("keys", "add", "test", "--json", home=home).stdout.splitlines()[-1])["key"]
-    environ = {
+    settings = {
         "FREEHOLD_SERVER_API_KEYS": api_keys,
         "FREEHOLD_MODEL_NAME": model,
         "FREEHOLD_ENGINE_SIM_SPEED": "10",  # loads at once
         "FREEHOLD_ENGINE_SIM_FAULTS": f"slow={slow}",
+        **environ,
     }
-    with Served(home, "sim", environ=environ) as served:
+    with Served(home, "sim", environ=settings) as served:
         yield Server(served.url.rstrip("/") + "/", model, served, key)
 
 

@@ -32,6 +32,7 @@ from freehold.cli import (
     serve,
     simulate,
     size,
+    top,
     verdict,
     versus,
     workers,
@@ -56,6 +57,7 @@ app.command("load", rich_help_panel=MEASURE)(load.load)
 app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
+app.command("top", rich_help_panel=LOOK)(top.top)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)

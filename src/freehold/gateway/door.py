@@ -22,7 +22,7 @@ from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/docs", "/openapi.json", "/favicon.ico"})
+_OPEN_PATHS = frozenset({"/", "/dashboard", "/livez", "/readyz", "/docs", "/openapi.json", "/favicon.ico"})
 _STREAMS = "/v1/streams/"
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 

@@ -1,4 +1,4 @@
-"""The chat page and its files, read once at start and served from memory. No outside address, no inline script."""
+"""The chat page and the dashboard, read once at start and served from memory. No outside address, no inline script."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 def page_routes() -> list[Route]:
-    """`/` and `/page/...`."""
+    """`/`, `/dashboard` and `/page/...`."""
     files = _read(resources.files("freehold.gateway").joinpath("page"))
 
     def answer(name: str) -> Callable[[Request], Awaitable[Response]]:
@@ -50,6 +50,7 @@ def page_routes() -> list[Route]:
 
     return [
         Route("/", answer("index.html"), methods=["GET"], include_in_schema=False),
+        Route("/dashboard", answer("dashboard.html"), methods=["GET"], include_in_schema=False),
         Route("/favicon.ico", answer("icon.svg"), methods=["GET"], include_in_schema=False),
         Route("/page/{name:path}", answer(""), methods=["GET"], include_in_schema=False),
     ]
@@ -58,7 +59,12 @@ def page_routes() -> list[Route]:
 def respond(request: Request, file: File | None, policy: str = POLICY) -> Response:
     """The file, or 304 where the browser has it."""
     if file is None:
-        raise HttpError(404, "not_found", f"There is no {request.url.path!r} here.", next="The chat page is at /.")
+        raise HttpError(
+            404,
+            "not_found",
+            f"There is no {request.url.path!r} here.",
+            next="The chat page is at /, the dashboard at /dashboard.",
+        )
     headers = {
         "etag": file.etag,
         "cache-control": "no-cache",

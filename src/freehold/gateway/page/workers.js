@@ -7,7 +7,7 @@ const CALM_MS = 5000;
 const SOON_MS = 1500;
 const SLOWEST_MS = 30000;
 
-const WORDS = {
+export const WORDS = {
   starting: "starting", loading: "loading", ready: "ready", busy: "answering",
   draining: "finishing", hung: "hangs", stopped: "has left", dead: "died",
 };
