@@ -19,15 +19,15 @@ from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Source
 from freehold.pipe import AnyFrame, Cancel, Drain, Follow, Frame, Status, Tokens, Wake
 from freehold.worker.loop import WorkLoop
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 
 
-class Wire(PipeClient):
+class Wire(Pipes):
     """A pipe whose other end is this test."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__("", list, clock)
+        super().__init__((), list, clock)
         self.clock = clock
         self.sent: list[Frame] = []
         self.coming: list[AnyFrame] = []

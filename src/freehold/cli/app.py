@@ -19,7 +19,7 @@ from freehold.cli import (
     cost,
     doctor,
     drain,
-    internal,
+    gateway,
     jobs,
     keys,
     knee,
@@ -35,6 +35,7 @@ from freehold.cli import (
     top,
     verdict,
     versus,
+    work,
     workers,
 )
 from freehold.errors import FreeholdError, UsageError
@@ -52,6 +53,8 @@ SERVE, LOOK, CHANGE, MEASURE, MONEY, SET = (
     "Serve", "Look", "Change without loss", "Measure", "The money", "Set up",
 )  # fmt: skip
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
+app.command("gateway", rich_help_panel=SERVE)(gateway.gateway)
+app.command("work", rich_help_panel=SERVE)(work.work)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("load", rich_help_panel=MEASURE)(load.load)
 app.command("knee", rich_help_panel=MEASURE)(knee.knee)
@@ -75,8 +78,6 @@ app.command("reload", rich_help_panel=CHANGE)(renew.reload)
 app.command("upgrade", rich_help_panel=CHANGE)(renew.upgrade)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
-app.command("gateway", hidden=True)(internal.gateway)
-app.command("work", hidden=True)(internal.work)
 
 
 def _version(wanted: bool) -> None:

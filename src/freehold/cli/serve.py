@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, gib, overrides
+from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, SetFlag, StoreFlag, gib, overrides
 from freehold.errors import FreeholdError, UsageError, from_failure
 
 if TYPE_CHECKING:
     from freehold.cli.startup import StartUp
     from freehold.config import Config, Setting
     from freehold.engine.base import EngineName, EngineSpec
+    from freehold.worker.site import Site
 
 Model = Annotated[
     str | None,
@@ -35,6 +36,8 @@ def serve(
     max_batch: Annotated[int | None, typer.Option(help="Most sequences at once in a worker.")] = None,
     name: Annotated[str | None, typer.Option(help="The model's name in the API.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
+    store: StoreFlag = None,
+    pipe_host: PipeHost = None,
     set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
@@ -55,6 +58,8 @@ def serve(
         "engine.threads": threads,
         "engine.context_tokens": context,
         "engine.max_batch": max_batch,
+        "store.url": store,
+        "pipe.host": pipe_host,
     }
 
     def read() -> tuple[Config, list[Setting]]:
@@ -62,7 +67,7 @@ def serve(
 
     config, told = read()
     log.setup(config.log.level, config.log.format)
-    _warn_if_open(config, {each.name: each.source for each in told})
+    warn_if_open(config, {each.name: each.source for each in told})
     start_up = StartUp(config, as_json=as_json)
     raise typer.Exit(_run(config, start_up, lambda: read()[0]))
 
@@ -70,21 +75,33 @@ def serve(
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
-    from freehold.worker.supervisor import Supervisor
 
-    if config.engine.workers < 1:
-        raise UsageError("--workers must be at least 1.", next="One worker serves many requests at once.")
+    check_workers(config)
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
-        spec = settle(config, start_up)
-        code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
+        return supervise(config, site, settle(config, start_up), start_up, reread)
+
+
+def check_workers(config: Config) -> None:
+    """Raises `UsageError`."""
+    if config.engine.workers < 1:
+        raise UsageError("--workers must be at least 1.", next="One worker serves many requests at once.")
+
+
+def supervise(
+    config: Config, site: Site, spec: EngineSpec | None, start_up: StartUp, reread: Callable[[], Config]
+) -> int:
+    """Run until it ends; the exit code. Raises the error that ended it."""
+    from freehold.worker.supervisor import Supervisor
+
+    code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code
 
 
-def _warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
+def warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
     """Everybody on the network may use a server without keys: that must not happen unnoticed."""
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What a person sees while `freehold serve` starts, runs and stops; with `--json`, what a program reads.
+"""What a person sees while a server starts, runs and stops; with `--json`, what a program reads.
 
 Everything for people goes to standard error when `--json` is given, so that standard output is JSON alone.
 """
@@ -123,17 +123,26 @@ class StartUp:
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
             self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
+        if self._cards:
+            self._model()
+        if self._url:
+            self._addresses()
+        self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
+        if self._as_json:
+            cards = {name: card for name, (card, _, _) in self._cards.items()}
+            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
+
+    def _model(self) -> None:
         card = next(iter(self._cards.values()))[0]
         size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, " if card.parameters else ""
         self.say(
             f"serving  {card.name}: {size}context {card.context_tokens or 'unknown'}, "
             f"{card.max_batch} answers at once a worker"
         )
-        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {card.name!r})\n  docs   {self._url}/docs")
-        self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
-        if self._as_json:
-            cards = {name: card for name, (card, _, _) in self._cards.items()}
-            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
+
+    def _addresses(self) -> None:
+        model = f"   (model {next(iter(self._cards.values()))[0].name!r})" if self._cards else ""
+        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1{model}\n  docs   {self._url}/docs")
 
     def _quiet(self) -> None:
         """No bar from here on."""

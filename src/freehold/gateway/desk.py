@@ -39,7 +39,12 @@ class Desk:
     def __init__(
         self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn,
         key_of: Callable[[str], Key] = lambda tenant: LOCAL, observe: Observe | None = None,
+        name: str = "",
     ) -> None:  # fmt: skip
+        self.name = name
+        """Among several gateways that share a store: of this process alone. Empty where it is the only one."""
+        self.ended: set[str] = set()
+        """Lives of workers that their supervisors told are over."""
         self.ledger = ledger
         self.fleet = fleet
         self.wake = ledger.on_visible = Rouse(fleet)
@@ -97,7 +102,7 @@ class Desk:
         `lasting`: they go on without a reader (`keep` must be set).
         """
         self.check_open()
-        requests = self.intake.admit(tuple(seeded(request) for request in requests))
+        requests = self.intake.admit(tuple(seeded(request, self.name) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
@@ -180,6 +185,15 @@ class Desk:
     def connected(self, line: Line) -> None:
         """A worker is there: what lies in the ledger is for it."""
         line.send(Wake())
+        for id, inbox in self.inboxes.items():
+            if self.name and id not in self.waiting_ids and id not in inbox.workers:
+                line.send(Follow(id, self.name))
+
+    def begun_unheard(self, id: str) -> None:
+        """The ledger tells of it, not a worker."""
+        self.waiting_ids.discard(id)
+        self.intake.begun(id, None, None)
+        self._alarms.clear(id)
 
     def tokens(self, line: Line, frame: Tokens) -> None:
         """Hand the chunks of one step to their readers."""
@@ -215,7 +229,7 @@ class Desk:
             last = inbox.push(chunk)
         except Gap:
             if line is not None:
-                line.send(Follow(chunk.id))
+                line.send(Follow(chunk.id, self.name))
             return
         except ResumeFailed as error:
             self.tell(line, Cancel(chunk.id))

@@ -14,7 +14,7 @@ import msgspec
 
 from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
 from freehold.errors import ModelNotFound, NotFound, Unavailable
-from freehold.pipe import AskSteps, Frame, Steps, owner
+from freehold.pipe import AskSteps, Frame, Steps, life_of, owner
 
 _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
@@ -32,6 +32,8 @@ class Line(Protocol):
     worker: str
     owner: str
     """Who holds its claims in the ledger: `pipe.owner`."""
+    far: bool
+    """It comes over TCP: its end is no proof of the worker's death."""
 
     def send(self, frame: Frame) -> None: ...
 
@@ -46,7 +48,12 @@ class Fleet:
         self._statuses: dict[str, WorkerStatus] = {}
         self._cards: dict[str, ModelCard] = {}
         self._remembered: dict[str, ModelCard] = {}
-        self._supervised: dict[str, WorkerStatus] | None = None
+        self.elsewhere = False
+        """Somebody works for this store, by its roster: perhaps out of this gateway's reach."""
+        self._hosts: dict[str, dict[str, WorkerStatus]] = {}
+        """Supervisor's host -> its workers, as it sees them."""
+        self._own: str | None = None
+        """The host of this gateway's own supervisor, once it has spoken."""
         self._waiters: list[asyncio.Future[None]] = []
         self._answers: dict[int, asyncio.Future[list[StepRecord]]] = {}
         self._asked = 0
@@ -65,8 +72,15 @@ class Fleet:
         self._statuses[worker] = status
         self._learn(worker, card)
 
-    def supervised(self, workers: list[WorkerStatus]) -> None:
-        self._supervised = {worker.name: worker for worker in workers}
+    def supervised(self, workers: list[WorkerStatus], host: str = "", *, own: bool = True) -> None:
+        self._hosts[host] = {worker.name: worker for worker in workers}
+        if own:
+            self._own = host
+        self._changed()
+
+    def unsupervised(self, host: str) -> None:
+        """Its supervisor is gone or out of reach: what is known of its workers is what they say themselves."""
+        self._hosts.pop(host, None)
         self._changed()
 
     def told_steps(self, frame: Steps) -> None:
@@ -87,7 +101,7 @@ class Fleet:
 
     def workers(self) -> list[WorkerStatus]:
         """All workers, dead and restarting ones included, by name."""
-        rows = dict(self._supervised or {})
+        rows = self._supervised()
         for name, status in self._statuses.items():
             known = rows.get(name)
             model = status.model or (self._cards[name].name if name in self._cards else "")
@@ -114,22 +128,33 @@ class Fleet:
         """A worker is connected, or its supervisor is starting one."""
         if self._statuses:
             return any(status.state in _COMING + _SERVING for status in self._statuses.values())
-        return any(worker.state in _COMING + _SERVING for worker in (self._supervised or {}).values())
+        return any(worker.state in _COMING + _SERVING for worker in self._supervised().values())
 
     def alive(self) -> set[str] | None:
-        """Owners of claims that live: connected, or running as their supervisor says. None: it has not said."""
-        if self._supervised is None:
+        """Lives (`pipe.owner`, without its `life`) that go on: connected, or running as this gateway's own supervisor
+        says. None: it has not said."""
+        if self._own is None:
             return None
-        lives = {owner(row.name, row.pid) for row in self._supervised.values() if row.state not in ("dead", "stopped")}
-        return lives | {line.owner for line in self.lines.values()}
+        rows = self._hosts[self._own].values()
+        lives = {owner(row.name, row.pid) for row in rows if row.state not in ("dead", "stopped")}
+        return lives | {life_of(line.owner) for line in self.lines.values()}
 
-    def supervised_names(self) -> set[str]:
-        """Names of the workers that this machine's supervisor looks after."""
-        return set(self._supervised or {})
+    def own_names(self) -> set[str]:
+        """Names of the workers that this gateway's own supervisor looks after."""
+        return set() if self._own is None else set(self._hosts[self._own])
+
+    def host_of(self, worker: str) -> str | None:
+        """Whose supervisor looks after it; None if none does that is known."""
+        return next((host for host, rows in self._hosts.items() if worker in rows), None)
 
     def hopeless(self, grace_s: float) -> bool:
         """Nobody is connected or on the way, and has not been for `grace_s`."""
-        return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s
+        return (
+            not self.elsewhere
+            and not self.someone_coming()
+            and not self.lines
+            and time.monotonic() - self.lost_s > grace_s
+        )
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""
@@ -167,7 +192,7 @@ class Fleet:
         deadline_s = time.monotonic() + HELLO_WAIT_S
         while not (models := self.models()):
             remaining_s = deadline_s - time.monotonic()
-            if not self.someone_coming() and (remaining_s <= 0 or self._supervised is not None):
+            if not self.someone_coming() and (remaining_s <= 0 or self._own is not None):
                 nobody = Unavailable("No worker can take the request.", self.why_not_ready(), "Try again later.")
                 nobody.retry_after_s = NOBODY_S
                 raise nobody
@@ -207,6 +232,9 @@ class Fleet:
 
     # ---- inside ----
 
+    def _supervised(self) -> dict[str, WorkerStatus]:
+        return {name: row for rows in self._hosts.values() for name, row in rows.items()}
+
     def _weight(self, worker: str) -> int:
         """How much of its model's requests it takes: while two models have one name, the larger share speaks for it."""
         status = self._statuses.get(worker)
@@ -216,7 +244,7 @@ class Fleet:
 
     def _hangs(self, worker: str) -> bool:
         """It can't say so itself: its supervisor does."""
-        told = (self._supervised or {}).get(worker)
+        told = next((rows[worker] for rows in self._hosts.values() if worker in rows), None)
         return told is not None and told.state == "hung"
 
     def _learn(self, worker: str, card: ModelCard | None) -> None:

@@ -170,8 +170,8 @@ class Intake:
 
     # ---- told by the desk ------------------------------------------------------------------------
 
-    def begun(self, id: str, line: WorkerLine, queued_ms: float | None, now_s: float | None = None) -> None:
-        """A worker has begun it, and its first token is here."""
+    def begun(self, id: str, line: WorkerLine | None, queued_ms: float | None, now_s: float | None = None) -> None:
+        """A worker has begun it (None: one that can't be heard), and its first token is here."""
         known = self._entered.get(id)
         if known is None or id not in known[1].waiting:
             return
@@ -181,7 +181,7 @@ class Intake:
         self._of_key[request.tenant] -= 1
         entry = backlog.running[id]
         self._left.pop(request.model, None)
-        pace = self._pace_of(line.owner, line.worker)
+        pace = None if line is None else self._pace_of(line.owner, line.worker)
         if pace is not None:
             first_s = now_s - entered_s - (queued_ms or 0.0) / 1000
             pace.begun(entry.answers, self.lengths.prompt_tokens(request), first_s)

@@ -17,7 +17,7 @@ from freehold.gateway.attach import catch_up
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
 from freehold.ledger.protocol import LetGo, Progress
-from freehold.pipe import Cancel
+from freehold.pipe import Cancel, life_of
 
 HOPELESS_S = 15.0
 """Waiting requests fail when nobody has been there to answer for this long."""
@@ -26,38 +26,41 @@ QUIET_S = 1.5
 """Of a request that a worker has begun: from here on the ledger is asked how far it is."""
 MOST_ASKED = 64
 """Of quiet requests, in one round."""
+OTHERS_S = 0.25
+"""What other gateways have to save what they have shown in."""
 
 
 async def worker_gone(desk: Desk, line: Line) -> None:
     """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
     seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine]
-    let_go = await desk.ledger.abandon(line.owner, seen)
+    if desk.name:  # others show its answers too, and save what they have when they miss it
+        await desk.ledger.checkpoint(seen)
+        await asyncio.sleep(OTHERS_S)
+    gone = await desk.ledger.abandon(line.owner, seen)
     for id, inbox in mine:
         if inbox.workers.get(id) is line:
             del inbox.workers[id]
-    await _apply(desk, line.owner, let_go)
+    await let_go(desk, line.owner, gone)
     for id, inbox in mine:
-        if id not in let_go.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
+        if id not in gone.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
             await catch_up(desk, id, inbox)
 
 
-async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
+async def let_go(desk: Desk, owner: str, gone: LetGo) -> None:
     """An owner's claims are over."""
-    for id in let_go.requeued:
+    for id in gone.requeued:
         inbox = desk.inboxes.get(id)
         line = inbox.workers.get(id) if inbox is not None else None
         if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
             desk.waiting_ids.add(id)
             desk.intake.requeued(id)
-    for id in (*let_go.poisoned, *let_go.ended):
+    for id in (*gone.poisoned, *gone.ended):
         if id in desk.inboxes:
             await catch_up(desk, id, desk.inboxes[id])
     desk.wake()
-    log.event(
-        "worker.gone", level="warning", worker=owner, requeued=len(let_go.requeued), poisoned=len(let_go.poisoned)
-    )
+    log.event("worker.gone", level="warning", worker=owner, requeued=len(gone.requeued), poisoned=len(gone.poisoned))
 
 
 async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
@@ -67,11 +70,11 @@ async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
     alive = desk.fleet.alive()
     if alive is None:
         return set()
-    names = desk.fleet.supervised_names()
+    names = desk.fleet.own_names()
     held = {owner for owner, _, _ in await desk.ledger.holders()}
-    gone = {owner for owner in held - alive if owner.rpartition(":")[0] in names}
+    gone = {owner for owner in held if life_of(owner) not in alive and owner.partition(":")[0] in names}
     for owner in gone.intersection(suspects):
-        await _apply(desk, owner, await desk.ledger.abandon(owner))
+        await let_go(desk, owner, await desk.ledger.abandon(owner))
     return gone
 
 
@@ -97,8 +100,8 @@ async def _round(desk: Desk) -> None:
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
     await desk.expire()
     await _quiet(desk)
-    for owner, let_go in (await desk.ledger.reap()).items():
-        await _apply(desk, owner, let_go)
+    for owner, gone in (await desk.ledger.reap()).items():
+        await let_go(desk, owner, gone)
 
 
 async def _quiet(desk: Desk) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -26,17 +27,20 @@ from freehold.config import Config
 from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
+from freehold.gateway.afar import read_along
 from freehold.gateway.auth import Guard
 from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.losses import give_up, watch
+from freehold.gateway.meeting import attend, opened
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
+from freehold.ledger.roster import Place
 from freehold.telemetry.metrics import Metrics
 
 _EXPOSED = (
@@ -62,19 +66,19 @@ felt in every first token."""
 
 def run(
     config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None,
-    beat: Callable[[], None] = lambda: None,
+    beat: Callable[[], None] = lambda: None, place: Place | None = None,
 ) -> int:  # fmt: skip
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
     To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that
     is ready has dialled in, then `{"state": "left"}`; or `{"state": "failed", "failure": ...}`. `beat` is called every
-    second while the loop turns.
+    second while the loop turns. `place`: others share the store, and are to find this gateway.
     """
     sys.setswitchinterval(_SWITCH_S)
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat))
+            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat, place))
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
@@ -86,7 +90,7 @@ def run(
 
 async def _serve(
     config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None,
-    beat: Callable[[], None],
+    beat: Callable[[], None], place: Place | None,
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
     ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
@@ -100,11 +104,17 @@ async def _serve(
                 Metrics(),
                 lambda work: group.create_task(_contained(work)),
                 guard.key_of,
+                "" if place is None else secrets.token_hex(8),
             )
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            watching = group.create_task(watch(desk, config.store.keep_results_s))
-            calling = group.create_task(call_webhooks(desk))
+            chores = [
+                group.create_task(watch(desk, config.store.keep_results_s)),
+                group.create_task(call_webhooks(desk)),
+            ]
+            if place is not None:
+                post = await opened(pipe, desk, config.pipe, store, place)
+                chores += [group.create_task(attend(desk, store, post)), group.create_task(read_along(desk))]
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
@@ -117,7 +127,7 @@ async def _serve(
             if status_fd is None or not log.at_terminal():
                 log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
-            beating = group.create_task(_live(beat))
+            chores.append(group.create_task(_live(beat)))
             group.create_task(_announce(desk, status_fd))
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
             await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
@@ -125,9 +135,8 @@ async def _serve(
                 await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
-            watching.cancel()
-            calling.cancel()
-            beating.cancel()
+            for chore in chores:
+                chore.cancel()
             signals.first.set()
             signals.retire.set()
     finally:

@@ -112,6 +112,9 @@ class Control:
 
     def _crew(self, name: str) -> Crew:
         crews = [crew for crew in self._staff.crews if crew.wanted and name in ("", crew.spec.name)]
+        if not self._staff.crews:
+            next = "Name a host that has some with --on HOST; `freehold workers` shows them."
+            raise Conflict(f"No workers run on {self._staff.site.host_name}.", "It has a gateway only.", next)
         if not crews:
             raise NotFound(f"Nothing is served under the name {name[:100]!r}.")
         return crews[0]
@@ -137,5 +140,6 @@ class Control:
     def _upgrade(self) -> Json:
         name = self._takeover.begin(self._staff.config)
         self._staff.renew()
-        self._staff.say(f"{name} takes over once it serves; then new workers take the old ones' place, one by one.")
+        then = "New workers take the old ones' place, one by one."
+        self._staff.say(then if name is None else f"{name} takes over once it serves. {then}")
         return {"gateway": name, "changed": []}

@@ -21,8 +21,8 @@ class Job:
     """Fed every chunk of its request by `take`; `ended` is for the ledger once `take` has set `over`."""
 
     __slots__ = (
-        "announced", "attempt", "chunks", "claimed_s", "echoes", "failure", "first_s", "given", "id", "keep", "left",
-        "over", "queued_ms", "request", "saved",
+        "announced", "asked", "attempt", "chunks", "claimed_s", "echoes", "failure", "first_s", "given", "id", "keep",
+        "left", "over", "queued_ms", "request", "saved",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, now_s: float) -> None:
@@ -32,6 +32,8 @@ class Job:
         self.queued_ms = claim.queued_ms
         self.keep = claim.request.keep
         self.claimed_s = now_s
+        self.asked = {claim.request.gateway} if claim.request.gateway else set()
+        """Gateways that want to hear of it; empty: all there are."""
         self.announced = False
         """The gateway has heard of it."""
         self.first_s: float | None = None

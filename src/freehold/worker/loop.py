@@ -89,7 +89,7 @@ class WorkLoop:
             elif isinstance(frame, Cancel):
                 self._cancel(frame.id)
             elif isinstance(frame, Follow):
-                self._tell_all(frame.id)
+                self._tell_all(frame)
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
@@ -132,11 +132,14 @@ class WorkLoop:
         if job in self._to_embed:
             self._to_embed.remove(job)
 
-    def _tell_all(self, id: str) -> None:
-        job = self._jobs.get(id)
+    def _tell_all(self, follow: Follow) -> None:
+        job = self._jobs.get(follow.id)
         if job is not None:
             job.announced = True
-            self._pipe.send(Tokens(list(job.chunks), {id: Begun(job.attempt, job.queued_ms)}))
+            if job.asked and follow.gateway:
+                job.asked.add(follow.gateway)
+            told = Tokens(list(job.chunks), {job.id: Begun(job.attempt, job.queued_ms)})
+            self._pipe.tell(told, {job.id: {follow.gateway}} if follow.gateway else {})
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -170,7 +173,7 @@ class WorkLoop:
         self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
         if job.over:  # only the report of its end was missing
             del self._jobs[job.id]
-            self._pipe.send(Tokens(list(job.chunks), {job.id: job.begun()}))
+            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}), {job.id: job.asked} if job.asked else {})
             self._ends.record([job], now_s)
         elif job.request.kind == "embed":
             self._to_embed.append(job)
@@ -214,6 +217,7 @@ class WorkLoop:
         shown: list[Chunk] = []
         begun: dict[str, Begun] = {}
         ended: list[Job] = []
+        asked: dict[str, set[str]] = {}
         for chunk in chunks:
             job = self._jobs.get(chunk.id)
             if job is None:
@@ -225,6 +229,8 @@ class WorkLoop:
                 job.announced = True
                 begun[job.id] = job.begun()
             shown.append(heard)
+            if job.asked:
+                asked[job.id] = job.asked
             if job.over:
                 ended.append(job)
                 del self._jobs[job.id]
@@ -233,7 +239,7 @@ class WorkLoop:
         if not shown:
             return
         self._ends.record([job for job in ended if job.keep], now_s)
-        self._pipe.send(Tokens(shown, begun))
+        self._pipe.tell(Tokens(shown, begun), asked)
         self._ends.record([job for job in ended if not job.keep], now_s)
 
     # ---- look after what runs --------------------------------------------------------------------

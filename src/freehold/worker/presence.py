@@ -37,12 +37,13 @@ class Presence:
     def __init__(
         self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None,
         *, variant: str = "", lots: tuple[int, int] = (0, 100), pulse: Pulse | None = None,
-        memory_limit_bytes: int = 0,
+        memory_limit_bytes: int = 0, life: str = "",
     ) -> None:  # fmt: skip
         self.name = name
+        self.life = life
         self.lots = lots
         """Which requests it takes; the supervisor may change it at any time."""
-        self.owner = owner(name, os.getpid())
+        self.owner = owner(name, os.getpid(), life)
         self.draining = False
         self.card: ModelCard | None = None
         self.phases: list[LoadPhase] = []
@@ -64,7 +65,7 @@ class Presence:
 
     def greet(self) -> list[Frame]:
         """The frames that open every connection."""
-        return [Hello(self.name, self._status.pid, self.card), Status(self._status, self.card)]
+        return [Hello(self.name, self._status.pid, self.card, self.life), Status(self._status, self.card)]
 
     @contextmanager
     def timed(self, pipe: Pipes, name: Phase, detail: str) -> Iterator[Progress]:

@@ -9,7 +9,7 @@ from freehold.core import Record
 from freehold.errors import Conflict
 from freehold.settings import SECTIONS
 
-FIXED = ("server.host", "server.port", "store.")
+FIXED = ("server.host", "server.port", "server.name", "store.")
 """The listening socket and the ledger belong to the supervisor's whole life."""
 COUNT = "engine.workers"
 

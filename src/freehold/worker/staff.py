@@ -37,12 +37,9 @@ class Staff:
         self.crews: list[Crew] = []
         self.limits = limits
         self._hired = 0
-        order = GatewayOrder(
-            config=settings(config), store_path=site.store_path, pipe_path=site.pipe_path, listen_fd=site.listen_fd
-        )
-        self.gateway = Child("gateway", "gateway", order, limits, fds=(site.listen_fd,))
-        """The one that serves."""
-        self.gateways = [self.gateway]
+        self.gateway = self._gateway()
+        """The one that serves, if there is one here."""
+        self.gateways = [] if self.gateway is None else [self.gateway]
         """And one that comes, and those that finish what they have."""
         self.pipe_paths: tuple[str, ...] = ()
         self._to_renew: list[str] = []
@@ -125,12 +122,23 @@ class Staff:
     def rows(self) -> list[WorkerStatus]:
         return [row for crew in self.crews for row in crew.rows()]
 
+    def _gateway(self) -> Child | None:
+        site = self.site
+        if site.listen_fd is None:
+            return None
+        order = GatewayOrder(
+            config=settings(self.config), store_path=site.store_path, pipe_path=site.pipe_path,
+            listen_fd=site.listen_fd, place=site.place,
+        )  # fmt: skip
+        return Child("gateway", "gateway", order, self.limits, fds=(site.listen_fd,))
+
     def _hire(self, crew: Crew) -> Child:
         self._hired += 1
         config, site = self.config, self.site
         order = WorkOrder(
-            spec=crew.spec, name=f"worker-{self._hired}", store_path=site.store_path, pipe_path=site.pipe_path,
-            pipe_paths=self.pipe_paths, log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
+            spec=crew.spec, name=site.named(f"worker-{self._hired}"), store_path=site.store_path,
+            pipe_path=site.pipe_path, pipe_paths=self.pipe_paths, pipe_secret=site.secret,
+            log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
             memory_limit_bytes=limit_bytes(config.engine.memory_limit_mb, memory_limit_bytes(), crew.wanted),
         )  # fmt: skip
         return Child(order.name, "work", order, self.limits)

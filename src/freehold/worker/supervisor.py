@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -19,10 +20,11 @@ from freehold import log
 from freehold.config import Config
 from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError
-from freehold.pipe import Ask, Fleet, Reload, Upgrade
+from freehold.pipe import Ask, Fleet, Reload, Upgrade, owner
 from freehold.worker.child import Child
 from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
+from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
 from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
@@ -38,13 +40,16 @@ LAST_WORDS_S = 5.0
 LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
 TURN_S = 1.0
+TOLD_ENDS = 64
+"""The last lives that ended, for gateways of other hosts, which can't see it."""
 
 
 class Supervisor:
-    """`config.engine.workers` workers of `spec`, and one gateway, until a signal or a failure that won't heal."""
+    """`config.engine.workers` workers of `spec` (None: none), and a gateway if the site has one, until a signal or a
+    failure that won't heal."""
 
     def __init__(
-        self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
+        self, config: Config, spec: EngineSpec | None, *, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
         site: Site | None = None, settle: Settle | None = None, reread: Callable[[], Config] | None = None,
     ) -> None:  # fmt: skip
@@ -64,6 +69,7 @@ class Supervisor:
         self._answers = False
         self._closing = False
         self._began_s = time.monotonic()
+        self._ends: deque[str] = deque(maxlen=TOLD_ENDS)
 
     def run(self) -> int:
         """The exit code: 0 after a drain, else that of the error that ended it (in the `gave_up` event)."""
@@ -71,11 +77,14 @@ class Supervisor:
         signals.watch_children()
         signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
-            with self._prepared() as site, Upkeep(site.store_path):
+            with self._prepared() as site, Upkeep(site.store_path), self._beside(site) as neighbours:
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                self._staff.found(self._spec, self._config.engine.workers)
+                if self._spec is not None:
+                    self._staff.found(self._spec, self._config.engine.workers)
+                self._answers = site.listen_fd is None  # then others are asked
+                self._neighbours = neighbours
                 self._supervise(signals, site)
         except FreeholdError as error:
             self._verdict = error
@@ -92,10 +101,13 @@ class Supervisor:
     def _prepared(self) -> AbstractContextManager[Site]:
         return prepared(self._config) if self._site is None else nullcontext(self._site)
 
+    def _beside(self, site: Site) -> Neighbours:
+        return Neighbours(site.store_path, site.place, works=self._spec is not None)
+
     # ---- the main line ---------------------------------------------------------------------------
 
     def _supervise(self, signals: StopSignals, site: Site) -> None:
-        pipe = Pipes((site.pipe_path,), lambda: [self._fleet()])
+        pipe = Pipes((), lambda: [self._fleet()], secret=site.secret)
         self._takeover = Takeover(self._staff, pipe)
         self._control = Control(self._staff, self._takeover, self._settle, self._reread)
         try:
@@ -124,6 +136,8 @@ class Supervisor:
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
                 self._start(child, now_s)
+        if (others := self._neighbours.changed()) is not None:
+            self._takeover.others(others)
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
@@ -166,6 +180,7 @@ class Supervisor:
                     self._tell(told)
                 case "ready":
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
+                    self._answers = self._answers or self._spec is None
                 case "serving":
                     self._answers = True
                     self._takeover.serves(child)
@@ -193,6 +208,7 @@ class Supervisor:
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
+        self._ends.append(owner(child.name, pid))
         child.last_error = (
             "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
         )
@@ -267,7 +283,9 @@ class Supervisor:
 
     def _fleet(self) -> Fleet:
         rollout = self._control.rollout
-        return Fleet(self._staff.rows(), rollout.status(time.monotonic()) if rollout is not None else None)
+        how_far = rollout.status(time.monotonic()) if rollout is not None else None
+        place = self._staff.site.place
+        return Fleet(self._staff.rows(), how_far, "" if place is None else place.name, list(self._ends))
 
     def _changes(self, text: str) -> None:
         self._changed = True

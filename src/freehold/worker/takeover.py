@@ -26,16 +26,25 @@ class Takeover:
         self._pipes = pipes
         self._coming: Child | None = None
         self._count = 1
+        self._elsewhere: tuple[str, ...] = ()
+        self._tell_all()
 
-    def begin(self, config: Config) -> str:
-        """Start the new one, with `config`. Its name."""
+    def others(self, addresses: tuple[str, ...]) -> None:
+        """Where the gateways of other supervisors are."""
+        self._elsewhere = addresses
+        self._tell_all()
+
+    def begin(self, config: Config) -> str | None:
+        """Start the new one, with `config`. Its name; None where workers alone run."""
         if self._coming is not None:
             raise Conflict("A new gateway is coming up already.", next="Try again in a moment.")
         staff, old = self._staff, self._staff.gateway
+        if old is None:
+            return None
         self._count += 1
         assert isinstance(old.order, GatewayOrder)
         order = msgspec.structs.replace(old.order, config=settings(config), pipe_path=staff.site.pipe_of(self._count))
-        self._coming = Child(f"gateway-{self._count}", "gateway", order, staff.limits, fds=(order.listen_fd,))
+        self._coming = Child(f"gateway-{self._count}", "gateway", order, staff.limits, old.fds)
         staff.gateways.append(self._coming)
         self._tell_all()
         return self._coming.name
@@ -67,7 +76,8 @@ class Takeover:
 
     def _tell_all(self) -> None:
         """Where all gateways are, to who runs and to who will."""
-        paths = tuple(each.order.pipe_path for each in self._staff.gateways if isinstance(each.order, GatewayOrder))
+        own = tuple(each.order.pipe_path for each in self._staff.gateways if isinstance(each.order, GatewayOrder))
+        paths = own + self._elsewhere
         self._pipes.use(paths)
         self._staff.pipe_paths = paths
         for child in self._staff.workers:

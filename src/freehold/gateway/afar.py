@@ -1,0 +1,95 @@
+"""What a gateway can't hear, where several hosts share a store: a worker whose connection broke though it may live, a
+request that another gateway cancelled or let go. It is read in the ledger, which both sides reach.
+
+The end of a connection over TCP is no death. A worker's own supervisor tells of that, or else its lease ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+
+from freehold import log
+from freehold.errors import FreeholdError
+from freehold.gateway.attach import catch_up
+from freehold.gateway.desk import Desk
+from freehold.gateway.fleet import Line
+from freehold.gateway.losses import OTHERS_S, let_go
+from freehold.ledger.protocol import Progress
+from freehold.pipe import life_of
+
+LOOK_S = 0.1
+"""How often an answer is read in the ledger whose worker is out of reach; it gets there every 50 ms."""
+WAITING_LOOK_S = 1.0
+MOST_ASKED = 64
+"""Requests, in one round."""
+
+
+async def out_of_sight(desk: Desk, line: Line) -> None:
+    """A worker's connection over TCP ended: what was shown of its answers goes into the ledger, and the rest is read
+    there until it is back, or another has them."""
+    mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
+    log.event("worker.out_of_sight", level="warning", worker=line.owner, running=len(mine))
+    for id, inbox in mine:
+        del inbox.workers[id]
+    await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])
+
+
+async def ended_elsewhere(desk: Desk, lives: Collection[str]) -> None:
+    """A supervisor tells which of its workers' lives have ended: others go on with what they held."""
+    fresh = set(lives) - desk.ended
+    desk.ended |= fresh
+    if not fresh:
+        return
+    held = {owner for owner, _, _ in await desk.ledger.holders() if life_of(owner) in fresh}
+    if not held:
+        return
+    mine = [
+        (id, inbox)
+        for id, inbox in desk.inboxes.items()
+        if (line := inbox.workers.get(id)) is not None and line.owner in held
+    ]
+    await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])
+    await asyncio.sleep(OTHERS_S)
+    for owner in held:
+        await let_go(desk, owner, await desk.ledger.abandon(owner))
+
+
+async def read_along(desk: Desk) -> None:
+    """For ever: tell the readers of what can't be heard here what the ledger has of it."""
+    next_waiting_s, round = 0.0, 0
+    while True:
+        await asyncio.sleep(LOOK_S)
+        round += 1
+        try:
+            unheard = [
+                (id, inbox)
+                for id, inbox in desk.inboxes.items()
+                if id not in desk.waiting_ids and id not in inbox.workers
+            ]
+            for id, inbox in unheard[:MOST_ASKED]:
+                await catch_up(desk, id, inbox, ask=round % 10 == 0)
+            if time.monotonic() >= next_waiting_s:
+                next_waiting_s = time.monotonic() + WAITING_LOOK_S
+                await _look_at_waiting(desk, round)
+        except FreeholdError as error:
+            log.event("gateway.store", level="error", why=str(error))
+            await asyncio.sleep(WAITING_LOOK_S)
+
+
+async def _look_at_waiting(desk: Desk, round: int) -> None:
+    """Somebody else may have ended what waits here, or a worker begun it that can't say so: some of them in turn, the
+    overdue always."""
+    waiting = [id for id in desk.inboxes if id in desk.waiting_ids]
+    start = round * MOST_ASKED % len(waiting) if waiting else 0
+    now_s = time.time()
+    due = [id for id in waiting if (desk.inboxes[id].request_of(id).deadline_unix_s or now_s) < now_s]
+    for id in [*due, *(waiting[start:] + waiting[:start])][:MOST_ASKED]:
+        inbox = desk.inboxes.get(id)
+        if inbox is None or id not in desk.waiting_ids:
+            continue
+        told = await desk.ledger.progress(id)
+        if told is None or told.state == "done" or (told.state == "running" and told.chunks):
+            desk.begun_unheard(id)
+            await catch_up(desk, id, inbox)
