@@ -8,12 +8,12 @@ import socket
 from urllib.parse import urlsplit
 
 from freehold import log
-from freehold.config import PipeConfig
 from freehold.errors import ConfigError, StoreError
 from freehold.gateway.desk import Desk
 from freehold.gateway.pipe_server import PipeServer
 from freehold.ledger.open import open_roster
 from freehold.ledger.roster import VISIT_S, Place, Post, Roster, loopback
+from freehold.settings import PipeConfig
 
 REDIS_PORT = 6379
 _NOBODY = Place(id="", name="", secret=b"")

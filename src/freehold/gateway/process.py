@@ -104,17 +104,11 @@ async def _serve(
                 Metrics(),
                 lambda work: group.create_task(_contained(work)),
                 guard.key_of,
-                "" if place is None else secrets.token_hex(8),
+                name="" if place is None else secrets.token_hex(8),
             )
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            chores = [
-                group.create_task(watch(desk, config.store.keep_results_s)),
-                group.create_task(call_webhooks(desk)),
-            ]
-            if place is not None:
-                post = await opened(pipe, desk, config.pipe, store, place)
-                chores += [group.create_task(attend(desk, store, post)), group.create_task(read_along(desk))]
+            chores = [group.create_task(chore) for chore in await _chores(config, store, desk, pipe, place)]
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
@@ -142,6 +136,17 @@ async def _serve(
     finally:
         await ledger.close()
     return 0
+
+
+async def _chores(
+    config: Config, store: str, desk: Desk, pipe: PipeServer, place: Place | None
+) -> list[Coroutine[None, None, None]]:
+    """What goes on beside the requests, until they are answered. With a shared store the pipe is opened to others."""
+    chores = [watch(desk, config.store.keep_results_s), call_webhooks(desk)]
+    if place is not None:
+        post = await opened(pipe, desk, config.pipe, store, place)
+        chores += [attend(desk, store, post), read_along(desk)]
+    return chores
 
 
 async def _live(beat: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from freehold.clock import Clock
 from freehold.core import Record
 
 if TYPE_CHECKING:
@@ -58,10 +59,12 @@ class Seen(Record, frozen=True):
 
 
 class Roster:
-    """One connection; belongs to the thread that made it. Any method may raise `StoreError`."""
+    """One connection; for one thread at a time. Any method may raise `StoreError`. `clock` is for tests: it takes the
+    place of the server's."""
 
-    def __init__(self, link: RedisLink) -> None:
+    def __init__(self, link: RedisLink, clock: Clock | None = None) -> None:
         self._link = link
+        self._clock = clock
 
     def visit(self, place: Place, *, works: bool = False, post: Post | None = None) -> Seen:
         """Come by: hold the name for another while (or get one like it), and the post; see who else is there. Without
@@ -78,8 +81,9 @@ class Roster:
     def _meet(self, place: Place, *, works: bool = False, post: Post | None = None, leaves: bool = False) -> Seen:
         mine = "" if post is None else msgspec.json.encode(post).decode()
         secret = place.secret or secrets.token_bytes(SECRET_BYTES)
+        now = "" if self._clock is None else repr(self._clock.unix_s())
         words: Sequence[Any] = (HOLDS_S, place.id, place.name, int(works), mine, secret, int(leaves))
-        name, held, posts, working = self._link.run("meet", "", *words)
+        name, held, posts, working = self._link.run("meet", now, *words)
         known = Place(id=place.id, name=name.decode() or place.name, secret=held or b"")
         return Seen(place=known, posts=tuple(msgspec.json.decode(each, type=Post) for each in posts), working=working)
 

@@ -60,7 +60,11 @@ class Neighbours:
         while True:
             try:
                 roster = roster or open_roster(self._store_path)
-                self._take_in(roster.visit(self._place, works=self._works).posts)
+                seen = roster.visit(self._place, works=self._works)
+                if seen.place.name != self._place.name:
+                    why = "It was away for so long that the store gave its name to another."
+                    log.event("place.lost", level="error", name=self._place.name, now=seen.place.name, why=why)
+                self._take_in(seen.posts)
             except StoreError as error:
                 log.event("neighbours.unseen", level="warning", why=str(error))
             if self._over.wait(VISIT_S):

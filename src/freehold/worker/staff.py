@@ -7,6 +7,7 @@ carries it out.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import psutil
@@ -15,6 +16,7 @@ from freehold.config import Config
 from freehold.core import WorkerStatus
 from freehold.engine.base import EngineSpec
 from freehold.machine import memory_limit_bytes
+from freehold.pipe import Fleet, RolloutStatus
 from freehold.worker.child import Child
 from freehold.worker.crew import ALL, Crew
 from freehold.worker.memory import limit_bytes
@@ -24,6 +26,7 @@ from freehold.worker.tether import GatewayOrder, WorkOrder, settings
 
 SHOWN_S = 60.0
 """Who has left is shown for so long."""
+TOLD_ENDS = 64
 
 
 class Staff:
@@ -36,6 +39,8 @@ class Staff:
         """Tells a person what is changed, in a sentence."""
         self.crews: list[Crew] = []
         self.limits = limits
+        self.ended: deque[str] = deque(maxlen=TOLD_ENDS)
+        """Lives (`pipe.owner`) of late: gateways of other hosts can't see that they are over."""
         self._hired = 0
         self.gateway = self._gateway()
         """The one that serves, if there is one here."""
@@ -121,6 +126,11 @@ class Staff:
 
     def rows(self) -> list[WorkerStatus]:
         return [row for crew in self.crews for row in crew.rows()]
+
+    def told(self, rollout: RolloutStatus | None) -> Fleet:
+        """What every gateway is told."""
+        place = self.site.place
+        return Fleet(self.rows(), rollout, "" if place is None else place.name, list(self.ended))
 
     def _gateway(self) -> Child | None:
         site = self.site

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -40,8 +39,6 @@ LAST_WORDS_S = 5.0
 LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
 TURN_S = 1.0
-TOLD_ENDS = 64
-"""The last lives that ended, for gateways of other hosts, which can't see it."""
 
 
 class Supervisor:
@@ -69,7 +66,6 @@ class Supervisor:
         self._answers = False
         self._closing = False
         self._began_s = time.monotonic()
-        self._ends: deque[str] = deque(maxlen=TOLD_ENDS)
 
     def run(self) -> int:
         """The exit code: 0 after a drain, else that of the error that ended it (in the `gave_up` event)."""
@@ -77,15 +73,15 @@ class Supervisor:
         signals.watch_children()
         signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
-            with self._prepared() as site, Upkeep(site.store_path), self._beside(site) as neighbours:
+            with self._prepared() as site, Upkeep(site.store_path):
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
                 if self._spec is not None:
                     self._staff.found(self._spec, self._config.engine.workers)
                 self._answers = site.listen_fd is None  # then others are asked
-                self._neighbours = neighbours
-                self._supervise(signals, site)
+                with Neighbours(site.store_path, site.place, works=self._spec is not None) as neighbours:
+                    self._supervise(signals, site, neighbours)
         except FreeholdError as error:
             self._verdict = error
         finally:
@@ -101,14 +97,11 @@ class Supervisor:
     def _prepared(self) -> AbstractContextManager[Site]:
         return prepared(self._config) if self._site is None else nullcontext(self._site)
 
-    def _beside(self, site: Site) -> Neighbours:
-        return Neighbours(site.store_path, site.place, works=self._spec is not None)
-
     # ---- the main line ---------------------------------------------------------------------------
 
-    def _supervise(self, signals: StopSignals, site: Site) -> None:
+    def _supervise(self, signals: StopSignals, site: Site, neighbours: Neighbours) -> None:
         pipe = Pipes((), lambda: [self._fleet()], secret=site.secret)
-        self._takeover = Takeover(self._staff, pipe)
+        self._takeover = Takeover(self._staff, pipe, neighbours)
         self._control = Control(self._staff, self._takeover, self._settle, self._reread)
         try:
             while not signals.asked() and self._verdict is None:
@@ -136,8 +129,7 @@ class Supervisor:
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
                 self._start(child, now_s)
-        if (others := self._neighbours.changed()) is not None:
-            self._takeover.others(others)
+        self._takeover.look_around()
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
@@ -208,7 +200,7 @@ class Supervisor:
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
-        self._ends.append(owner(child.name, pid))
+        self._staff.ended.append(owner(child.name, pid))
         child.last_error = (
             "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
         )
@@ -283,9 +275,7 @@ class Supervisor:
 
     def _fleet(self) -> Fleet:
         rollout = self._control.rollout
-        how_far = rollout.status(time.monotonic()) if rollout is not None else None
-        place = self._staff.site.place
-        return Fleet(self._staff.rows(), how_far, "" if place is None else place.name, list(self._ends))
+        return self._staff.told(rollout.status(time.monotonic()) if rollout is not None else None)
 
     def _changes(self, text: str) -> None:
         self._changed = True

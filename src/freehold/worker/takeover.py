@@ -13,26 +13,29 @@ import msgspec
 from freehold.config import Config
 from freehold.errors import Conflict
 from freehold.worker.child import Child
+from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
 from freehold.worker.staff import Staff
 from freehold.worker.tether import Directive, GatewayOrder, settings
 
 
 class Takeover:
-    """The gateways of one supervisor over time, and its own pipes to them."""
+    """The gateways of one supervisor over time, those of its neighbours, and its own pipes to all of them."""
 
-    def __init__(self, staff: Staff, pipes: Pipes) -> None:
+    def __init__(self, staff: Staff, pipes: Pipes, neighbours: Neighbours) -> None:
         self._staff = staff
+        self._neighbours = neighbours
         self._pipes = pipes
         self._coming: Child | None = None
         self._count = 1
         self._elsewhere: tuple[str, ...] = ()
         self._tell_all()
 
-    def others(self, addresses: tuple[str, ...]) -> None:
-        """Where the gateways of other supervisors are."""
-        self._elsewhere = addresses
-        self._tell_all()
+    def look_around(self) -> None:
+        """Gateways of other supervisors may have come or gone."""
+        if (found := self._neighbours.changed()) is not None:
+            self._elsewhere = found
+            self._tell_all()
 
     def begin(self, config: Config) -> str | None:
         """Start the new one, with `config`. Its name; None where workers alone run."""
