@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, SetFlag, StoreFlag, overrides
+from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, PipePort, SetFlag, StoreFlag, overrides
 from freehold.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def gateway(
     host: Annotated[str | None, typer.Option(help="Address to listen on; not loopback requires API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     pipe_host: PipeHost = None,
-    pipe_port: Annotated[int | None, typer.Option(help="Port for them; default: any free one.")] = None,
+    pipe_port: PipePort = None,
     set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,

@@ -27,6 +27,7 @@ PipeHost = Annotated[
     str | None,
     typer.Option(help="With --store: where workers of other hosts dial in. [default: 127.0.0.1, this machine's alone]"),
 ]
+PipePort = Annotated[int | None, typer.Option(help="The port for them. [default: any free one]")]
 OnHost = Annotated[
     str, typer.Option("--on", metavar="HOST", help="Of several that share a store; else the server's own.")
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, SetFlag, StoreFlag, gib, overrides
+from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, PipePort, SetFlag, StoreFlag, gib, overrides
 from freehold.errors import FreeholdError, UsageError, from_failure
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def serve(
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
     store: StoreFlag = None,
     pipe_host: PipeHost = None,
+    pipe_port: PipePort = None,
     set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
@@ -60,6 +61,7 @@ def serve(
         "engine.max_batch": max_batch,
         "store.url": store,
         "pipe.host": pipe_host,
+        "pipe.port": pipe_port,
     }
 
     def read() -> tuple[Config, list[Setting]]:

@@ -30,7 +30,8 @@ async def out_of_sight(desk: Desk, line: Line) -> None:
     """A worker's connection over TCP ended: what was shown of its answers goes into the ledger, and the rest is read
     there until it is back, or another has them."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
-    log.event("worker.out_of_sight", level="warning", worker=line.owner, running=len(mine))
+    if mine:  # else it may well have left
+        log.event("worker.out_of_sight", level="warning", worker=line.owner, running=len(mine))
     for id, inbox in mine:
         del inbox.workers[id]
     await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])

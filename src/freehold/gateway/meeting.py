@@ -27,7 +27,8 @@ async def opened(pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, p
         host = _way_to(store)
     near = not config.address and ipaddress.ip_address(bound).is_loopback
     address = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
-    log.event("gateway.pipe", address=address, encrypted=False, beyond_this_machine=not near)
+    if not near or not log.at_terminal():
+        log.event("gateway.pipe", address=address, encrypted=False, beyond_this_machine=not near)
     return Post(
         gateway=desk.name, place=place.id, host=place.name, address=address, loopback=loopback() if near else ""
     )

@@ -79,13 +79,24 @@ def run(
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat, place))
-    except FreeholdError as error:
+    except (FreeholdError, ExceptionGroup) as raised:
+        error = _known(raised)
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
         _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
         return error.exit_code
     _report(status_fd, {"state": "left"})
     return code
+
+
+def _known(raised: FreeholdError | ExceptionGroup[Exception]) -> FreeholdError:
+    """The error of ours in it, also out of a task group. Anything else is a bug, and raised again."""
+    if isinstance(raised, FreeholdError):
+        return raised
+    ours = raised.subgroup(lambda each: isinstance(each, FreeholdError))
+    if ours is None or not isinstance(error := ours.exceptions[0], FreeholdError):
+        raise raised
+    return error
 
 
 async def _serve(
@@ -142,11 +153,11 @@ async def _chores(
     config: Config, store: str, desk: Desk, pipe: PipeServer, place: Place | None
 ) -> list[Coroutine[None, None, None]]:
     """What goes on beside the requests, until they are answered. With a shared store the pipe is opened to others."""
-    chores = [watch(desk, config.store.keep_results_s), call_webhooks(desk)]
-    if place is not None:
-        post = await opened(pipe, desk, config.pipe, store, place)
-        chores += [attend(desk, store, post), read_along(desk)]
-    return chores
+    if place is None:
+        return [watch(desk, config.store.keep_results_s), call_webhooks(desk)]
+    post = await opened(pipe, desk, config.pipe, store, place)
+    alone = await _chores(config, store, desk, pipe, None)
+    return [*alone, attend(desk, store, post), read_along(desk)]
 
 
 async def _live(beat: Callable[[], None]) -> None:

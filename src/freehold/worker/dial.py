@@ -69,6 +69,8 @@ class Dial:
             return
         try:
             data = self.socket.recv(handshake.MOST_BYTES)
+            if not data and self._challenge is None:
+                raise ConnectionResetError("it closed the connection")
             if not data:
                 raise Refused("it closed the connection: it uses another store, or is another version")
             for frame in self.reader.feed(data):

@@ -63,7 +63,7 @@ class Neighbours:
                 seen = roster.visit(self._place, works=self._works)
                 if seen.place.name != self._place.name:
                     why = "It was away for so long that the store gave its name to another."
-                    log.event("place.lost", level="error", name=self._place.name, now=seen.place.name, why=why)
+                    log.event("place.lost", level="error", place=self._place.name, now=seen.place.name, why=why)
                 self._take_in(seen.posts)
             except StoreError as error:
                 log.event("neighbours.unseen", level="warning", why=str(error))

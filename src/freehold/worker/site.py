@@ -147,7 +147,13 @@ def _placed(config: Config, store: str, run: Path, *, works: bool) -> Iterator[P
         place = roster.visit(Place(id=file.read_text("ascii").strip(), name=name, secret=b""), works=works).place
     finally:
         roster.close()
-    yield place
+    try:
+        yield place
+    finally:
+        _leave(store, place)
+
+
+def _leave(store: str, place: Place) -> None:
     try:
         roster = open_roster(store)
         roster.leave(place)
