@@ -20,6 +20,8 @@ _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
 HELLO_WAIT_S = 3.0
 """How long a request waits when nobody is connected and nothing is known: a restarted gateway is soon found again."""
+FAR_WAIT_S = 6.0
+"""So, while somebody works for the store: workers of other hosts find a new gateway within seconds."""
 NOBODY_S = 10.0
 """When to try again while nobody serves and nobody is on the way."""
 STEPS_WAIT_S = 2.0
@@ -189,10 +191,10 @@ class Fleet:
 
         Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming.
         """
-        deadline_s = time.monotonic() + HELLO_WAIT_S
+        deadline_s = time.monotonic() + (FAR_WAIT_S if self.elsewhere else HELLO_WAIT_S)
         while not (models := self.models()):
             remaining_s = deadline_s - time.monotonic()
-            if not self.someone_coming() and (remaining_s <= 0 or self._own is not None):
+            if not self.someone_coming() and (remaining_s <= 0 or (self._own is not None and not self.elsewhere)):
                 nobody = Unavailable("No worker can take the request.", self.why_not_ready(), "Try again later.")
                 nobody.retry_after_s = NOBODY_S
                 raise nobody

@@ -20,7 +20,7 @@ _NOBODY = Place(id="", name="", secret=b"")
 
 
 async def opened(pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, place: Place) -> Post:
-    """Listen as `config` says; what to post. Raises `ConfigError`."""
+    """Listen as `config` says; what is posted. Raises `ConfigError`."""
     bound, port = await pipe.listen_far(config.host, config.port, place.secret)
     host = config.address or bound
     if not config.address and ipaddress.ip_address(bound).is_unspecified:
@@ -29,9 +29,20 @@ async def opened(pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, p
     address = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
     if not near or not log.at_terminal():
         log.event("gateway.pipe", address=address, encrypted=False, beyond_this_machine=not near)
-    return Post(
+    post = Post(
         gateway=desk.name, place=place.id, host=place.name, address=address, loopback=loopback() if near else ""
     )
+    await asyncio.to_thread(_visit_once, desk, store, post)  # who asks at once waits for those who are to come
+    return post
+
+
+def _visit_once(desk: Desk, store: str, post: Post) -> None:
+    try:
+        roster = open_roster(store)
+        desk.fleet.elsewhere = roster.visit(_NOBODY, post=post).working > 0
+        roster.close()
+    except StoreError as error:
+        log.event("gateway.unseen", level="warning", why=str(error))
 
 
 def _way_to(store: str) -> str:
@@ -59,6 +70,7 @@ _SAY = "Name it: --set pipe.address=HOST, or --pipe-host with one of this machin
 async def attend(desk: Desk, store: str, post: Post) -> None:
     """Keep the post up until cancelled, and hear whether somebody works for the store."""
     roster: Roster | None = None
+    told = False
     try:
         while True:
             try:
@@ -66,8 +78,11 @@ async def attend(desk: Desk, store: str, post: Post) -> None:
                     roster = await asyncio.to_thread(open_roster, store)
                 seen = await asyncio.to_thread(roster.visit, _NOBODY, post=post)
                 desk.fleet.elsewhere = seen.working > 0
+                told = False
             except StoreError as error:
-                log.event("gateway.unseen", level="warning", why=str(error))
+                if not told:
+                    log.event("gateway.unseen", level="warning", why=str(error))
+                told = True
             await asyncio.sleep(VISIT_S)
     finally:
         if roster is not None:

@@ -56,6 +56,7 @@ class Neighbours:
 
     def _come_by(self) -> None:
         roster: Roster | None = None
+        told = False
         assert self._place is not None
         while True:
             try:
@@ -65,8 +66,11 @@ class Neighbours:
                     why = "It was away for so long that the store gave its name to another."
                     log.event("place.lost", level="error", place=self._place.name, now=seen.place.name, why=why)
                 self._take_in(seen.posts)
+                told = False
             except StoreError as error:
-                log.event("neighbours.unseen", level="warning", why=str(error))
+                if not told:
+                    log.event("neighbours.unseen", level="warning", why=str(error))
+                told = True
             if self._over.wait(VISIT_S):
                 break
         if roster is not None:

@@ -131,18 +131,18 @@ class PipeClient:
                 self._dialling = Dial(self._path, self._secret, self._clock)
             self._dialling.turn()
         except OSError as error:
-            self._failed(self._retry_s, str(error))
+            self._failed(self._retry_s, str(error), "info")
             self._retry_s = min(self._retry_s * 2, self._retry_most_s)
             return False
         except Refused as error:
-            self._failed(REFUSED_RETRY_S, str(error))
+            self._failed(REFUSED_RETRY_S, str(error), "warning")
             return False
         if not self._dialling.done:
             return False
         self._connected(self._dialling)
         return True
 
-    def _failed(self, retry_s: float, why: str) -> None:
+    def _failed(self, retry_s: float, why: str, level: log.Level) -> None:
         """Over TCP told once: there is more that can be wrong than that nobody is there yet."""
         if self._dialling is not None:
             self._dialling.close()
@@ -150,7 +150,7 @@ class PipeClient:
         self._next_try_s = self._clock.monotonic_s() + retry_s
         if self._path.startswith(TCP) and why != self._told:
             self._told = why
-            log.event("pipe.unreached", level="warning", address=self._path, why=why)
+            log.event("pipe.unreached", level=level, address=self._path, why=why)
 
     def _connected(self, dial: Dial) -> None:
         new, self._dialling, self._told = dial.socket, None, ""
