@@ -21,7 +21,7 @@ from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.pipe_server import MOST_STRANGERS, PipeServer
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
-from freehold.pipe import VERSION, Challenge, Frame, Hello, Proof, Reader, Tokens, Wake, Welcome, encode
+from freehold.pipe import VERSION, Begun, Challenge, Frame, Hello, Proof, Reader, Tokens, Wake, Welcome, encode
 from freehold.telemetry.metrics import Metrics
 from freehold.worker.dial import Dial, Refused
 from freehold.worker.pipe_client import PipeClient
@@ -185,7 +185,7 @@ def test_no_answer_serves_twice_or_for_the_other_side() -> None:
 
 
 def hears(heard: list[str]) -> Callable[[Line, Tokens], None]:
-    return lambda line, frame: heard.extend(chunk.id for chunk in frame.chunks)
+    return lambda line, frame: heard.extend([c.id for c in frame.chunks] + [f"{id} begun" for id in frame.begun])
 
 
 def test_chunks_go_to_the_gateways_that_asked(tmp_path: Path) -> None:
@@ -203,6 +203,9 @@ def test_chunks_go_to_the_gateways_that_asked(tmp_path: Path) -> None:
     pipes.tell(frame, asked)
     until(pipes, lambda: all(heard.values()))
     assert heard == {"one": ["mine", "both", "gone", "anyone's"], "two": ["yours", "both", "gone", "anyone's"]}
+    pipes.tell(Tokens([], {"mine": Begun(1, 0.0)}), {"mine": {"one"}})  # begun, and nothing made yet
+    until(pipes, lambda: heard["one"][-1] == "mine begun")
+    assert heard["two"][-1] == "anyone's"
     pipes.close()
     for each in gateways:
         each.close()

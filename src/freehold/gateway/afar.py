@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from freehold import log
 from freehold.errors import FreeholdError
@@ -19,6 +20,7 @@ from freehold.gateway.losses import OTHERS_S, let_go
 from freehold.ledger.protocol import Progress
 from freehold.pipe import life_of
 
+T = TypeVar("T")
 LOOK_S = 0.1
 """How often an answer is read in the ledger whose worker is out of reach; it gets there every 50 ms."""
 WAITING_LOOK_S = 1.0
@@ -54,12 +56,14 @@ async def ended_elsewhere(desk: Desk, lives: Collection[str]) -> None:
     await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])
     await asyncio.sleep(OTHERS_S)
     for owner in held:
-        await let_go(desk, owner, await desk.ledger.abandon(owner))
+        gone = await desk.ledger.abandon(owner)
+        if any(gone):  # else another gateway was first
+            await let_go(desk, owner, gone)
 
 
 async def read_along(desk: Desk) -> None:
     """For ever: tell the readers of what can't be heard here what the ledger has of it."""
-    next_waiting_s, round = 0.0, 0
+    next_waiting_s, round, looks = 0.0, 0, 0
     while True:
         await asyncio.sleep(LOOK_S)
         round += 1
@@ -69,11 +73,11 @@ async def read_along(desk: Desk) -> None:
                 for id, inbox in desk.inboxes.items()
                 if id not in desk.waiting_ids and id not in inbox.workers
             ]
-            for id, inbox in unheard[:MOST_ASKED]:
+            for id, inbox in _some(unheard, round):
                 await catch_up(desk, id, inbox, ask=round % 10 == 0)
             if time.monotonic() >= next_waiting_s:
-                next_waiting_s = time.monotonic() + WAITING_LOOK_S
-                await _look_at_waiting(desk, round)
+                next_waiting_s, looks = time.monotonic() + WAITING_LOOK_S, looks + 1
+                await _look_at_waiting(desk, looks)
         except FreeholdError as error:
             log.event("gateway.store", level="error", why=str(error))
             await asyncio.sleep(WAITING_LOOK_S)
@@ -83,10 +87,9 @@ async def _look_at_waiting(desk: Desk, round: int) -> None:
     """Somebody else may have ended what waits here, or a worker begun it that can't say so: some of them in turn, the
     overdue always."""
     waiting = [id for id in desk.inboxes if id in desk.waiting_ids]
-    start = round * MOST_ASKED % len(waiting) if waiting else 0
     now_s = time.time()
     due = [id for id in waiting if (desk.inboxes[id].request_of(id).deadline_unix_s or now_s) < now_s]
-    for id in [*due, *(waiting[start:] + waiting[:start])][:MOST_ASKED]:
+    for id in [*due, *_some(waiting, round)][:MOST_ASKED]:
         inbox = desk.inboxes.get(id)
         if inbox is None or id not in desk.waiting_ids:
             continue
@@ -94,3 +97,11 @@ async def _look_at_waiting(desk: Desk, round: int) -> None:
         if told is None or told.state == "done" or (told.state == "running" and told.chunks):
             desk.begun_unheard(id)
             await catch_up(desk, id, inbox)
+
+
+def _some(each: Sequence[T], round: int) -> Sequence[T]:
+    """`MOST_ASKED` of them, others in each round."""
+    if len(each) <= MOST_ASKED:
+        return each
+    start = round * MOST_ASKED % len(each)
+    return [*each[start:], *each[:start]][:MOST_ASKED]

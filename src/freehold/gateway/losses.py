@@ -66,7 +66,7 @@ async def let_go(desk: Desk, owner: str, gone: LetGo) -> None:
 async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
     """Claims of earlier lives of this machine's workers, which ended while no gateway was there to see it. A life that
     holds requests, and isn't the one its supervisor knows, is a suspect (returned), and over if it was one a round ago.
-    Claims of other machines' workers end with their lease."""
+    Claims of other hosts' workers end when their supervisor says so, or with their lease."""
     alive = desk.fleet.alive()
     if alive is None:
         return set()

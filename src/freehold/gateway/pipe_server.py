@@ -108,7 +108,7 @@ class PipeLine(asyncio.Protocol):
         elif isinstance(frame, Fleet):
             self._desk.supervisor.heard(self, frame)
             fleet.supervised(frame.workers, frame.host, own=not self.far)
-            if self._desk.name:
+            if self.far:
                 self._desk.spawn(ended_elsewhere(self._desk, frame.ended))
         elif isinstance(frame, Told):
             self._desk.supervisor.told(frame)

@@ -49,8 +49,8 @@ class Pipes:
         for client in clients:
             left_out = {id for id, gateways in known.items() if client.gateway not in gateways}
             chunks = [chunk for chunk in frame.chunks if chunk.id not in left_out]
-            if chunks:
-                begun = {id: begun for id, begun in frame.begun.items() if id not in left_out}
+            begun = {id: begun for id, begun in frame.begun.items() if id not in left_out}
+            if chunks or begun:
                 client.send(Tokens(chunks, begun) if left_out else frame)
 
     def receive(self) -> list[AnyFrame]:
