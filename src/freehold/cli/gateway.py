@@ -56,4 +56,4 @@ def gateway(
     start_up = StartUp(config, as_json=as_json)
     with prepared(config, works=False) as site, start_up:
         Guard(config.home, config.server)
-        raise typer.Exit(supervise(config, site, None, start_up, lambda: read()[0]))
+        raise typer.Exit(supervise(config, site, (), start_up, lambda: read()[0]))

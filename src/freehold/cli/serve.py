@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
@@ -82,7 +82,7 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
-        return supervise(config, site, settle(config, start_up), start_up, reread)
+        return supervise(config, site, [settle(config, start_up)], start_up, reread)
 
 
 def check_workers(config: Config) -> None:
@@ -92,12 +92,12 @@ def check_workers(config: Config) -> None:
 
 
 def supervise(
-    config: Config, site: Site, spec: EngineSpec | None, start_up: StartUp, reread: Callable[[], Config]
+    config: Config, site: Site, specs: Sequence[EngineSpec], start_up: StartUp, reread: Callable[[], Config]
 ) -> int:
     """Run until it ends; the exit code. Raises the error that ended it."""
     from freehold.worker.supervisor import Supervisor
 
-    code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
+    code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code

@@ -55,4 +55,4 @@ def work(
     check_workers(config)
     start_up = StartUp(config, as_json=as_json)
     with prepared_to_work(config) as site, start_up:
-        raise typer.Exit(supervise(config, site, settle(config, start_up), start_up, read))
+        raise typer.Exit(supervise(config, site, [settle(config, start_up)], start_up, read))

@@ -130,7 +130,7 @@ class Staff:
     def told(self, rollout: RolloutStatus | None) -> Fleet:
         """What every gateway is told."""
         place = self.site.place
-        return Fleet(self.rows(), rollout, "" if place is None else place.name, list(self.ended))
+        return Fleet(self.rows(), rollout, host="" if place is None else place.name, ended=list(self.ended))
 
     def _gateway(self) -> Child | None:
         site = self.site

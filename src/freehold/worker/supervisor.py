@@ -42,18 +42,17 @@ TURN_S = 1.0
 
 
 class Supervisor:
-    """`config.engine.workers` workers of `spec` (None: none), and a gateway if the site has one, until a signal or a
-    failure that won't heal."""
+    """Workers of each of `specs`, and a gateway if the site has one, until a signal or a failure that won't heal."""
 
     def __init__(
-        self, config: Config, spec: EngineSpec | None, *, on_event: Callable[[Event], None] = lambda event: None,
+        self, config: Config, *specs: EngineSpec, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
         site: Site | None = None, settle: Settle | None = None, reread: Callable[[], Config] | None = None,
     ) -> None:  # fmt: skip
         """`site`: prepared before, and kept by who calls; else it is prepared here. `settle`: how a model to
         roll out is found. `reread`: the settings as they are now written."""
         self._config = config
-        self._spec = spec
+        self._specs = specs
         self._on_event = on_event
         self._program = tuple(program)
         self._limits = limits or _limits(config)
@@ -77,10 +76,10 @@ class Supervisor:
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                if self._spec is not None:
-                    self._staff.found(self._spec, self._config.engine.workers)
+                for spec in self._specs:
+                    self._staff.found(spec, self._config.engine.workers)
                 self._answers = site.listen_fd is None  # then others are asked
-                with Neighbours(site.store_path, site.place, works=self._spec is not None) as neighbours:
+                with Neighbours(site.store_path, site.place, works=bool(self._specs)) as neighbours:
                     self._supervise(signals, site, neighbours)
         except FreeholdError as error:
             self._verdict = error
@@ -172,7 +171,7 @@ class Supervisor:
                     self._tell(told)
                 case "ready":
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
-                    self._answers = self._answers or self._spec is None
+                    self._answers = self._answers or not self._specs
                 case "serving":
                     self._answers = True
                     self._takeover.serves(child)
