@@ -185,9 +185,11 @@ class History:
             self._drop(db, min(ends) + max(1.0, DROP_SHARE * (max(ends) - min(ends))))
 
     def _drop(self, db: sqlite3.Connection, before_unix_s: float) -> None:
-        db.execute("DELETE FROM requests WHERE received_unix_s < ?", (before_unix_s,))
-        db.execute("DELETE FROM slots WHERE begin_unix_s < ?", (before_unix_s,))
-        db.execute("PRAGMA incremental_vacuum").fetchall()
+        gone = db.execute("DELETE FROM requests WHERE received_unix_s < ?", (before_unix_s,)).rowcount
+        gone += db.execute("DELETE FROM slots WHERE begin_unix_s < ?", (before_unix_s,)).rowcount
+        if gone:
+            db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # else the log stays as large as it was
 
     def _bytes(self, db: sqlite3.Connection) -> int:
         ((pages,),) = db.execute("PRAGMA page_count").fetchall()
