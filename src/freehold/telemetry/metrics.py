@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -85,6 +85,15 @@ class Metrics:
         """One HTTP request has ended, well or not."""
         self.requests.labels(model, route, str(status)).inc()
         self.duration_s.labels(route).observe(seconds)
+
+    def described(self) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+        """(name as it is scraped, kind, labels, help) of every metric."""
+        labels = {id(each): tuple(getattr(each, "_labelnames", ())) for each in vars(self).values()}
+        plain = [each for each in vars(self).values() if isinstance(each, Counter | Gauge | Histogram)]
+        families = [(next(iter(each.collect())), labels[id(each)]) for each in plain]
+        families += [(each, tuple(getattr(each, "_labelnames", ()))) for each in self._exposition.collect()]
+        for family, names in families:
+            yield family.name + ("_total" if family.type == "counter" else ""), family.type, names, family.documentation
 
     def used(self, model: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Tokens of one ended request."""
