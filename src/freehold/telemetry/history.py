@@ -124,7 +124,7 @@ class History:
                 error = moving
             else:
                 log.event("history.broken", level="error", why=str(error), kept_as=str(aside))
-                self._retry_s = now_s
+                return
         if not self.trouble:
             next = "Nothing is remembered until it can be written again; it is tried every 30 s."
             log.event("history.failed", level="error", path=str(self.path), why=str(error), next=next)

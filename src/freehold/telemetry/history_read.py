@@ -101,6 +101,7 @@ def _select(path: Path, query: str, values: tuple[object, ...]) -> Iterator[tupl
         raise UsageError(f"There is no history at {path}.", why, "Name the server's --port, or the file.")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as db:
-            yield from db.execute(query, values)
+            if db.execute("PRAGMA user_version").fetchone() != (0,):  # else it is just being made
+                yield from db.execute(query, values)
     except sqlite3.Error as error:
         raise StoreError(f"Can't read the history {path}.", f"{error}.", "Check the file and the disk.") from error
