@@ -31,6 +31,7 @@ from freehold.telemetry.row import Row, variant_of
 from freehold.telemetry.series import Series
 from freehold.telemetry.slot import SLOT_S, Event, Slot
 from freehold.telemetry.timeline import Live, Timeline
+from freehold.telemetry.traces import Traces
 from freehold.telemetry.windows import Whole, Windows
 
 KEPT_SLOTS = int(3600 / SLOT_S)
@@ -72,6 +73,7 @@ class Observe:
         """How things stand, for the slot that closes."""
         self.meters: Meters | None = None
         """Of power and GPUs, once they are found."""
+        self.traces: Traces | None = None
         self.bandwidth_bytes_per_s: float | None = None
         """Of this machine's memory as it was measured; a worker's profile knows better."""
         self.deepest = 0
@@ -163,6 +165,8 @@ class Observe:
             self._close()
         if self.history is not None:
             self.history.close()
+        if self.traces is not None:
+            self.traces.close()
 
     def _close(self) -> None:
         begin_s = self.timeline.begin_s

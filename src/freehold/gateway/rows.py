@@ -43,6 +43,7 @@ def refused_row(call: Call, variant: str) -> Row:
         outcome="cancelled" if gone else "failed" if broke else "refused",
         received_unix_s=call.received_unix_s, status=call.status, code=call.code, priority=call.priority,
         deadline_ms=_after_ms(call.deadline_unix_s, call.received_unix_s), delivered_ms=call.elapsed_ms(),
+        traceparent=call.traceparent,
     )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ def accepted_row(inbox: Inbox, call: Call | None, variant: str, end_s: float) ->
         delivered_ms=ms(end_s) or 0.0, attempts=max(inbox.attempts.values(), default=0),
         prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens, answers=len(inbox.ends), looped=_looped(inbox),
+        traceparent=request.traceparent,
         runaway=inbox.capped and any(chunk.finish == "length" for chunk in inbox.ends),
     )  # fmt: skip
 

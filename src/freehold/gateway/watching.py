@@ -21,6 +21,7 @@ from freehold.telemetry.history import History, history_path
 from freehold.telemetry.history_read import ids_since, last_begin_unix_s, read_slots
 from freehold.telemetry.power import Meters
 from freehold.telemetry.slot import SLOT_S, Slot
+from freehold.telemetry.traces import Traces
 from freehold.telemetry.windows import WINDOWS_S, Windows
 
 SETTLED_S = 15.0
@@ -33,13 +34,17 @@ PAUSE_S = 0.002
 
 
 def observer(config: Config, fleet: Fleet) -> Observe:
-    """What observes, with its history where one is kept. Raises `UsageError` for an SLO that can't be read."""
+    """What observes, with its history where one is kept. Raises `UsageError` for an SLO that can't be read,
+    `ConfigError` for traces without what they need."""
     observe = config.observe
     history = None
     if observe.recording == "on" and observe.history == "on":
         path = history_path(config.home, config.server.port)
         history = History(path, observe.history_days, observe.history_mb << 20)
     made = Observe(observe, fleet, history)
+    if made.on and observe.otlp_endpoint:
+        made.traces = Traces(observe.otlp_endpoint)
+        made.on_row.append(made.traces.add)
     made.bandwidth_bytes_per_s = kept_bandwidth_bytes_per_s(config.home)
     return made
 

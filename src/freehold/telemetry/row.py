@@ -67,6 +67,8 @@ class Row(Record, frozen=True):
     """It ended well and kept every objective of `observe.slo`."""
     looped: bool = False
     """The answer repeated itself at its end."""
+    traceparent: str = ""
+    """As its client sent it."""
     runaway: bool = False
     """It was cut at its limit without having asked for one."""
 
