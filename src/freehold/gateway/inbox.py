@@ -33,36 +33,10 @@ class Inbox:
     """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_echoes",
-        "_ended",
-        "_have",
-        "_left",
-        "_spoke_s",
-        "accepted_s",
-        "attempts",
-        "call",
-        "capped",
-        "chunks",
-        "ends",
-        "first_s",
-        "gaps",
-        "heard_s",
-        "last_s",
-        "lasting",
-        "live",
-        "noted",
-        "queued_ms",
-        "readers",
-        "received_s",
-        "requests",
-        "resumable_s",
-        "route",
-        "slow_gaps",
-        "streamed",
-        "tokens",
-        "told_bytes",
-        "worked",
-        "workers",
+        "_echoes", "_ended", "_have", "_left", "_spoke_s", "accepted_s", "attempts", "call", "capped", "chunks",
+        "ends", "first_s", "gaps", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms", "readers",
+        "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens", "told_bytes",
+        "worked", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
@@ -97,6 +71,8 @@ class Inbox:
         """Of the client that waits for it."""
         self.noted = False
         """It has had its row."""
+        self.taken_up = False
+        """From another gateway: when its first token came is not known here."""
         self.capped = False
         """Its limit is one that nobody asked for."""
         self.streamed = False

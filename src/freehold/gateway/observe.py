@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -34,6 +35,7 @@ from freehold.telemetry.timeline import Live, Timeline
 from freehold.telemetry.traces import Traces
 from freehold.telemetry.windows import Whole, Windows
 
+T = TypeVar("T")
 KEPT_SLOTS = int(3600 / SLOT_S)
 LOOK_S = 1.0
 
@@ -79,6 +81,9 @@ class Observe:
         self.deepest = 0
         """The longest the queue was in the open slot."""
         self.drift = Drift()
+        self.retiring = False
+        """Another gateway has taken over: it hears of the workers' steps too, and counts them."""
+        self._history_fails = False
 
     # ---- told by those who see requests --------------------------------------------------------------
 
@@ -110,7 +115,7 @@ class Observe:
         """A worker says how it is, and what its steps were."""
         self.look()
         card = self.fleet.card_of(worker)
-        if self.on and card is not None and frame.steps is not None:
+        if self.on and card is not None and frame.steps is not None and not self.retiring:
             known = card.bandwidth_bytes_per_s or self.bandwidth_bytes_per_s
             self.timeline.bandwidth_bytes_per_s = known or None
             self.timeline.stepped(variant_of(card), worker, frame.steps)
@@ -119,10 +124,13 @@ class Observe:
         """What has become of the workers since the last time."""
         for event in self.changes.look(self.clock.unix_s()):
             self.happened(event)
+        trouble = self.history.trouble if self.history is not None else ""
+        if trouble and not self._history_fails:
+            self.happened(Event(kind="history_failed", at_unix_s=self.clock.unix_s(), why=trouble))
+        self._history_fails = bool(trouble)
 
     def happened(self, event: Event) -> None:
-        for tell in self.on_event:
-            tell(event)
+        self._tell(self.on_event, event)
 
     # ---- asked by routes -------------------------------------------------------------------------------
 
@@ -187,8 +195,7 @@ class Observe:
         self.windows.add(slot, begin_s)
         if self.history is not None:
             self.history.add((), slot)
-        for tell in self.on_slot:
-            tell(slot)
+        self._tell(self.on_slot, slot)
 
     def batch_limits(self) -> dict[str, int]:
         """By variant, of all workers that serve it."""
@@ -225,8 +232,15 @@ class Observe:
         self.genai.count(row)
         if self.history is not None:
             self.history.add((row,), None, texts_of(inbox) if self.config.keep_text == "on" else b"")
-        for tell in self.on_row:
-            tell(row)
+        self._tell(self.on_row, row)
+
+    def _tell(self, listeners: Sequence[Callable[[T], None]], what: T) -> None:
+        """A listener that breaks must cost neither the others nor whoever is being served."""
+        for listener in listeners:
+            try:
+                listener(what)
+            except Exception as error:  # noqa: BLE001  the edge of what only looks on
+                log.event("observe.failed", level="error", error=error)
 
     def _variant(self, workers: Sequence[str], model: str) -> str:
         """Of the last worker that took it up; else the only one of its model; else just the model."""

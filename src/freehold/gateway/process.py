@@ -174,6 +174,7 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
 async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
     """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
     and close each once it is quiet. However long it takes, unless a stop is asked for."""
+    desk.observe.retiring = True
     for listening in server.servers:
         listening.close()
     await _wait_for(signals.first, _GRACE_S)

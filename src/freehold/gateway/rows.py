@@ -58,18 +58,33 @@ def accepted_row(inbox: Inbox, call: Call | None, variant: str, end_s: float) ->
     accepted_ms = ms(inbox.accepted_s)
     claimed_ms = None if inbox.queued_ms is None or accepted_ms is None else accepted_ms + inbox.queued_ms
     return Row(
-        id=request.id, route=inbox.route or route_of(request.meta, request.kind), model=request.model,
-        variant=variant, tenant=request.tenant,
-        outcome=end.outcome, received_unix_s=request.received_unix_s, status=end.status, code=end.code,
-        worker=",".join(inbox.worked), stream=inbox.streamed, priority=request.priority,
+        id=request.id,
+        route=_route(inbox),
+        model=request.model,
+        variant=variant,
+        tenant=request.tenant,
+        outcome=end.outcome,
+        received_unix_s=request.received_unix_s,
+        status=end.status,
+        code=end.code,
+        worker=",".join(inbox.worked),
+        stream=inbox.streamed,
+        priority=request.priority,
         deadline_ms=_after_ms(request.deadline_unix_s, request.received_unix_s),
-        accepted_ms=accepted_ms, claimed_ms=claimed_ms, first_ms=ms(inbox.first_s), last_ms=ms(inbox.last_s),
-        delivered_ms=ms(end_s) or 0.0, attempts=max(inbox.attempts.values(), default=0),
-        prompt_tokens=usage.prompt_tokens, cached_tokens=usage.cached_tokens,
-        completion_tokens=usage.completion_tokens, answers=len(inbox.ends), looped=_looped(inbox),
-        traceparent=request.traceparent,
+        accepted_ms=accepted_ms,
+        claimed_ms=claimed_ms,
+        first_ms=None if inbox.taken_up else ms(inbox.first_s),
+        last_ms=ms(inbox.last_s),
+        delivered_ms=ms(end_s) or 0.0,
+        attempts=max(inbox.attempts.values(), default=0),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        answers=len(inbox.ends),
+        looped=_looped(inbox),
         runaway=inbox.capped and any(chunk.finish == "length" for chunk in inbox.ends),
-    )  # fmt: skip
+        traceparent=request.traceparent,
+    )
 
 
 def rebuilt_row(entry: Entry) -> Row | None:
@@ -94,6 +109,11 @@ def rebuilt_row(entry: Entry) -> Row | None:
         prompt_tokens=result.usage.prompt_tokens, cached_tokens=result.usage.cached_tokens,
         completion_tokens=result.usage.completion_tokens, answers=len(result.answers),
     )  # fmt: skip
+
+
+def _route(inbox: Inbox) -> str:
+    """Where it came in first, whatever it is told again through."""
+    return inbox.route if inbox.route in TOKEN_ROUTES else route_of(inbox.request.meta, inbox.request.kind)
 
 
 def route_of(meta: dict[str, object], kind: str) -> str:

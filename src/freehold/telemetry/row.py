@@ -74,10 +74,11 @@ class Row(Record, frozen=True):
 
     @property
     def tpot_ms(self) -> float | None:
-        """Mean time between the tokens of the answer; an answer of one token has none."""
-        if self.first_ms is None or self.last_ms is None or self.completion_tokens < 2:
+        """Mean time between the tokens of an answer (several are made side by side); one of one token has none."""
+        each_tokens = self.completion_tokens / max(1, self.answers)
+        if self.first_ms is None or self.last_ms is None or each_tokens < 2:
             return None
-        return (self.last_ms - self.first_ms) / (self.completion_tokens - 1)
+        return (self.last_ms - self.first_ms) / (each_tokens - 1)
 
     @property
     def queue_ms(self) -> float | None:
