@@ -27,6 +27,7 @@ from freehold.cli import (
     profile,
     renew,
     report,
+    requests,
     restarts,
     rollout,
     serve,
@@ -59,6 +60,7 @@ app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("top", rich_help_panel=LOOK)(top.top)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
+app.command("requests", rich_help_panel=LOOK)(requests.requests)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)
 app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
