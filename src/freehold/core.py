@@ -230,6 +230,8 @@ class ModelCard(Record, frozen=True):
     created_unix_s: int = 0
     pace: CardPace | None = None
     """From a profile; None without one."""
+    bandwidth_bytes_per_s: float = 0.0
+    """Of the memory it runs from, by its profile; 0 without one."""
 
 
 WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "hung", "stopped", "dead"]

@@ -99,7 +99,9 @@ class ObserveConfig:
     keep_text: Literal["off", "on"] = setting("off", "on: the history keeps prompts and answers too.")
     price_per_hour_usd: float = setting(0.0, "What this machine costs; 0: not known, and no cost is told.")
     against: str = setting("", "The paid API to compare with: PROVIDER/MODEL or MODEL, as `freehold cost` names them.")
-    runaway_tokens: int = setting(10_000, "An answer that reaches so many tokens is stopped and named. 0: never.")
+    runaway_tokens: int = setting(
+        10_000, "An answer whose request sets no max_tokens is stopped there and named as runaway. 0: no such limit."
+    )
     otlp_endpoint: str = setting(
         "", "Traces go there, OTLP over HTTP, as in http://127.0.0.1:4318; needs freehold[otlp]."
     )

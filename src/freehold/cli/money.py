@@ -163,12 +163,13 @@ def _capacity(asked: Asked) -> Capacity:
 
 
 def _prices(asked: Asked, today: datetime.date, input_tokens: float) -> Inputs:
+    from freehold import api_prices
     from freehold.sizing import prices
 
     if asked.prices:
         price = prices.from_file(read(asked.prices), str(asked.prices), asked.api)
     else:
-        price = prices.from_package(asked.api, today, input_tokens)
+        price = api_prices.from_package(asked.api, today, input_tokens)
     return prices.figures(price, today)
 
 

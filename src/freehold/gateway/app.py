@@ -34,6 +34,7 @@ from freehold.gateway.responses.routes import responses_router
 from freehold.gateway.resume import tell_again
 from freehold.gateway.routing import Caller, reply
 from freehold.gateway.stream import Handler, Receive, Send
+from freehold.gateway.telemetry_routes import telemetry_router
 from freehold.gateway.wire_chat import ChatRequest
 from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest
 from freehold.telemetry.metrics import CONTENT_TYPE
@@ -74,6 +75,7 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     _add_models(app, desk, guard)
     app.include_router(control_router(desk, guard))
     app.include_router(jobs_router(desk, guard))
+    app.include_router(telemetry_router(desk))
     _add_health(app, desk)
     told = document(app, guard.required)  # once: it takes a good part of a second
     _add_pages(app, told)

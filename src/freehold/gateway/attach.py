@@ -24,6 +24,7 @@ async def attached(desk: Desk, ids: Sequence[str], resumable_s: float) -> Inbox:
     if (inbox := desk.inboxes.get(ids[0])) is not None:  # somebody else came first
         return inbox
     inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
+    inbox.noted = all(entry is not None and entry.state == "done" for entry in entries)  # it had its row, or will
     desk.inboxes |= dict.fromkeys(ids, inbox)
     for id in ids:
         await catch_up(desk, id, inbox)

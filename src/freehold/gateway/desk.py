@@ -18,9 +18,10 @@ from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
-from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.inbox import Gap, Inbox, failed_chunk
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
+from freehold.gateway.reader import Reader
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
@@ -46,7 +47,7 @@ class Desk:
         self.supervisor = Supervisor()
         self.server = server
         self.metrics = metrics
-        self.observe = observe or Observe(ObserveConfig())
+        self.observe = observe or Observe(ObserveConfig(), fleet)
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
         self.began_s = time.monotonic()
@@ -59,7 +60,7 @@ class Desk:
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
         self._alarms = Alarms(lambda: spawn(self.expire()))
-        self.intake = Intake(fleet, server, metrics, self._given, key_of)
+        self.intake = Intake(fleet, server, metrics, self._given, key_of, self.observe.config.runaway_tokens)
 
     # ---- for the routes ----
 
@@ -99,9 +100,11 @@ class Desk:
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
+        inbox.capped = self.intake.is_capped(requests)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)
+        self.observe.deepest = max(self.observe.deepest, self.waiting)
         try:
             ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
@@ -168,6 +171,7 @@ class Desk:
         self.forget(*unfinished)
         self.cancel_later(unfinished)
         self._delivered(inbox)
+        self.observe.ended(inbox)
 
     def _delivered(self, inbox: Inbox) -> None:
         """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""
@@ -188,6 +192,7 @@ class Desk:
             inbox = inboxes.get(id)
             if inbox is not None and inbox.begun(id, line, begun.attempt):
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
+                inbox.live = self.observe.live_of(line.worker)
                 self.waiting_ids.discard(id)
                 self.intake.begun(id, line, inbox.queued_ms)
                 self._alarms.clear(id)
@@ -235,6 +240,7 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
+            self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -255,6 +261,7 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
+            self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:

@@ -34,6 +34,7 @@ from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
@@ -93,18 +94,17 @@ async def _serve(
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            desk = Desk(
-                ledger,
-                Fleet(),
-                config.server,
-                Metrics(),
-                lambda work: group.create_task(_contained(work)),
-                guard.key_of,
-            )
+            fleet = Fleet()
+            observe = observer(config, fleet)
+
+            def spawn(work: Coroutine[object, object, None]) -> object:
+                return group.create_task(_contained(work))
+
+            desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe)
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            watching = group.create_task(watch(desk, config.store.keep_results_s))
-            calling = group.create_task(call_webhooks(desk))
+            works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config))
+            lasting = [group.create_task(work) for work in works]
             server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
@@ -117,7 +117,7 @@ async def _serve(
             if status_fd is None or not log.at_terminal():
                 log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
             _report(status_fd, {"state": "ready", "port": port})
-            beating = group.create_task(_live(beat))
+            lasting.append(group.create_task(_live(beat)))
             group.create_task(_announce(desk, status_fd))
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
             await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
@@ -125,9 +125,9 @@ async def _serve(
                 await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             pipe.close()
-            watching.cancel()
-            calling.cancel()
-            beating.cancel()
+            for work in lasting:
+                work.cancel()
+            observe.stop()
             signals.first.set()
             signals.retire.set()
     finally:
@@ -224,7 +224,7 @@ def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
     plain = application.plain_routes(desk, responses)
     streams = application.stream_route(desk, responses)
     built = application.build(desk, guard, responses)
-    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics)
+    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics, desk.observe)
     origins = config.server.cors_origins
     if not origins:
         return door

@@ -94,7 +94,7 @@ async def tell_again(desk: Desk, call: Call, id: str, seen: Seen | None, receive
         raise _unknown(id)
     told = msgspec.convert(kept, Told)
     call.model = told.model
-    async with Follower(desk, inbox, receive) as reader:
+    async with Follower(desk, call, receive, inbox) as reader:
         if any(chunk.finish == "cancelled" for chunk in inbox.chunks):
             raise Conflict("The request was cancelled.", "Its client had gone.", "Send it again.")
         await send_stream(call, reader, told.telling(id, inbox.requests, seen), send)

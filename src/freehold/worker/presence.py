@@ -125,7 +125,7 @@ class Presence:
             self._status, state=state, running=running, memory_bytes=self._memory_bytes, lots=self.lots,
             steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage, step_limit_ms=self.heart.limit_ms,
         )  # fmt: skip
-        pipe.send(Status(self._status))
+        pipe.send(Status(self._status, steps=steplog.fresh(self.card)))
 
     @property
     def kv_usage(self) -> float | None:

@@ -91,7 +91,9 @@ def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
     if card.max_batch == spec.max_batch:  # memory may have cut it
         card = msgspec.structs.replace(card, max_batch_from=spec.max_batch_from)
     if card.pace is None and spec.profile:
-        card = msgspec.structs.replace(card, pace=card_pace(open_profile(spec.profile), card.max_batch))
+        known = open_profile(spec.profile)
+        pace, bytes_per_s = card_pace(known, card.max_batch), known.bandwidth_bytes_per_s
+        card = msgspec.structs.replace(card, pace=pace, bandwidth_bytes_per_s=bytes_per_s)
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()
