@@ -176,7 +176,7 @@ def _sufficed(shadow: Shadow, stood: Stood) -> Section:
             )
         )
     table = Table(head=("workers", "objectives", "missed", "p99 end to end", "busy"), rows=tuple(rows))
-    text = (
+    text: tuple[str, ...] = (
         f"{shadow.played:,} requests played through so many simulated workers. The simulator's steps were stretched by "
         f"{shadow.slowness:.2f} to take as long for the median request as the real ones took: a simulation proposes, "
         "only a measurement certifies.",
