@@ -29,6 +29,7 @@ from freehold.cli import (
     report,
     requests,
     restarts,
+    review,
     rollout,
     serve,
     simulate,
@@ -69,6 +70,7 @@ app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("cost", rich_help_panel=MONEY)(cost.cost)
 app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
+app.command("review", rich_help_panel=MONEY)(review.review)
 app.command("report", rich_help_panel=MONEY)(report.report)
 app.command("chaos", rich_help_panel=MEASURE)(chaos.chaos)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)
