@@ -179,7 +179,7 @@ def test_a_file_size_limit_is_a_clear_error_too(path: Path) -> None:
         "print([claim.request.id for claim in ledger.claim('w:1', 9, 'm')], ledger.check_integrity())\n"
     )
     done = run(code, str(path))
-    assert "Can't use the ledger" in done.stdout, done
+    assert "limit of a file's size" in done.stdout, done
     assert "['a'] []" in done.stdout, done
 
 

@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from freehold.errors import StoreError
+from freehold.errors import StoreAway, StoreError
 
 Fsync = Literal["always", "everysec"]
 VERSION = 1
@@ -147,17 +147,17 @@ class RedisLink:
         if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or "NOAUTH" in said:
             return StoreError(what, "The server refused the name or password.", "Correct them in store.url.")
         if isinstance(error, redis.BusyLoadingError):
-            return StoreError(what, "The server still reads its data.", "Try again in a moment.")
+            return StoreAway(what, "The server still reads its data.", "Try again in a moment.")
         if isinstance(error, redis.TimeoutError):
-            return StoreError(what, "The server doesn't answer in time.", "See whether it is overloaded or stopped.")
+            return StoreAway(what, "The server doesn't answer in time.", "See whether it is overloaded or stopped.")
         if isinstance(error, redis.ConnectionError):
-            return StoreError(what, "The server can't be reached.", "Start it again; what was accepted is safe.")
+            return StoreAway(what, "The server can't be reached.", "Start it again; what was accepted is safe.")
         if isinstance(error, redis.exceptions.OutOfMemoryError):
-            return StoreError(what, "The server's memory is full.", "Raise maxmemory; what was accepted is safe.")
+            return StoreAway(what, "The server's memory is full.", "Raise maxmemory; what was accepted is safe.")
         if isinstance(error, redis.ReadOnlyError):
             return StoreError(what, "The server is a read-only replica.", "Name the primary in store.url.")
         if "MISCONF" in said:
-            return StoreError(what, f"The server can't write to its disk ({said}).", "Free some space on it.")
+            return StoreAway(what, f"The server can't write to its disk ({said}).", "Free some space on it.")
         return StoreError(what, f"{said}.", "See the server's log.")
 
 
