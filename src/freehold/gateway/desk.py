@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 
 from freehold import log
 from freehold.core import Chunk, Failure, ModelCard, Request
@@ -19,6 +20,7 @@ from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
 from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
 from freehold.gateway.rouse import Rouse
@@ -30,7 +32,7 @@ from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.settings import ObserveConfig, ServerConfig
 from freehold.telemetry.metrics import Metrics
 
-Spawn = Callable[[Coroutine[object, object, None]], object]
+Spawn = Callable[[Coroutine[object, object, object]], object]
 
 
 class Desk:
@@ -106,7 +108,8 @@ class Desk:
             ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
             self.forget(*(request.id for request in requests))
-            self.cancel_later(request.id for request in requests)
+            # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
+            self.cancel_later(request.id for request in requests if request.idempotency_key is None)
             raise
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
@@ -269,11 +272,8 @@ class Desk:
             self._idle.set()
 
     def cancel_later(self, ids: Iterable[str]) -> None:
-        async def cancel(ids: Sequence[str]) -> None:
-            for id in ids:
-                await self.ledger.cancel(id)
-
-        self.spawn(cancel(list(ids)))
+        for id in ids:
+            self.spawn(insist(partial(self.ledger.cancel, id), lambda: self.draining))
 
     def tell(self, line: Line | None, frame: Cancel | Follow) -> None:
         """Send to the worker that has it, or to all while nobody knows which."""

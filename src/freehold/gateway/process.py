@@ -251,7 +251,7 @@ def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
     )
 
 
-async def _contained(work: Coroutine[object, object, None]) -> None:
+async def _contained(work: Coroutine[object, object, object]) -> None:
     """The edge of a task: its failure is logged, and the process lives on."""
     try:
         await work

@@ -29,6 +29,8 @@ from freehold.worker.signals import StopSignals
 from freehold.worker.tether import WorkOrder, leave_with_supervisor, receive
 
 FLUSH_S = 2.0
+MOST_SIGNALS = 3
+"""The first asks to finish, the second to give back what isn't; this one waits for nothing."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -102,11 +104,11 @@ def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
 
 def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipes, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
-    signals = StopSignals()
-    lease = Lease(open, presence.owner)
+    signals = StopSignals(insist=lambda: None if signals.count < MOST_SIGNALS else os._exit(1))
+    lease = Lease(open, presence.owner, presence.heart)
     loop = WorkLoop(
         engine, ledger, pipe, presence,
-        stop_asked=signals.asked, wake_fds=(signals.fileno(),), turned=lease.turned,
+        stop_asked=signals.asked, hurried=lambda: signals.count > 1, wake_fds=(signals.fileno(),), turned=lease.turned,
     )  # fmt: skip
     try:
         with lease:

@@ -24,7 +24,7 @@ from freehold.worker.child import Child
 from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.pipes import Pipes
-from freehold.worker.restarts import Limits
+from freehold.worker.restarts import End, Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.staff import Staff
@@ -165,6 +165,7 @@ class Supervisor:
                 case "loading":
                     self._tell(told)
                 case "ready":
+                    self._staff.proved(child)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                 case "serving":
                     self._answers = True
@@ -190,6 +191,7 @@ class Supervisor:
         now_s = time.monotonic()
         pid, failure = child.pid, child.failure
         ready_s = None if child.ready_at_s is None else now_s - child.ready_at_s
+        code = child.exit_code() or 0
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
@@ -205,7 +207,12 @@ class Supervisor:
             self._gone(child, reason, well)
             return
         try:
-            delay_s = child.restarts.after(ready_s, child.name, reason, failure)
+            delay_s = child.restarts.after(
+                End(reason, ready_s, code, failure),
+                child.name,
+                proven=self._staff.proven(child),
+                others_serve=self._staff.others_serve(child),
+            )
         except FreeholdError as error:
             self._given_up(child, error)
             return
