@@ -37,6 +37,8 @@ LAST_WORDS_S = 5.0
 """The gateway keeps the drain limit itself; then it has this long to tell those it cuts off."""
 LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
+GIVE_BACK_S = 2.0
+"""At the second signal they give back what isn't finished."""
 TURN_S = 1.0
 
 
@@ -254,6 +256,11 @@ class Supervisor:
         for child in children:
             child.ask_to_leave()
             child.leaving, child.start_at_s = True, None
+        while any(child.process is not None for child in children) and time.monotonic() < end_s:
+            self._turn(signals, pipe)
+        for child in children:
+            child.signal(signal.SIGTERM)
+        end_s += GIVE_BACK_S
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)
         for child in children:
