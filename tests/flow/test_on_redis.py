@@ -143,7 +143,7 @@ def test_without_its_redis_streams_go_on_and_new_requests_are_told_to_come_back(
     with stream.reading(served, CHAT, body):
         stream.take(6)
         redis.kill()
-        idle = [row["pid"] for row in rows(served).values() if not row["running"]]
+        idle = [row["pid"] for row in rows(served).values() if row["state"] == "ready"]
         os.kill(idle[0], signal.SIGKILL)  # who comes up meanwhile waits for Redis with its model loaded
         stream.take(20)
         refused = complete(served)

@@ -1,7 +1,8 @@
 """The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
-first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
+Chunks go to the gateway before the ledger, because a reader waits for them; only an end is recorded first: should this
+process die in between, no other makes again, or fails, what a reader was told whole. What the ledger has is at most
+`SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
 from freehold.errors import CannotResume
-from freehold.ledger.protocol import Claim, Ledger, Progress, Why
+from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
@@ -68,7 +69,7 @@ class WorkLoop:
         while not self._done():
             self._listen()
             if self._hurried():
-                self._give_back()
+                self._let_go(self._ledger.give_back)  # in good health: no death
                 return
             self._claim()
             if self._jobs:
@@ -82,17 +83,12 @@ class WorkLoop:
     def give_up(self) -> None:
         """The engine is broken, and this process about to leave: what it holds is for another worker to go on with. It
         counts as a death, so that a request which breaks every engine ends."""
-        with self._reach.trying():
-            self._ends.again()
-            self._ledger.abandon(self._owner, self._unsaved())
-        self._jobs.clear()
+        self._let_go(self._ledger.abandon)
 
-    def _give_back(self) -> None:
-        """The time to finish in is up, in good health: others go on, and no death is counted."""
+    def _let_go(self, let_go: Callable[[str, Sequence[Progress]], LetGo]) -> None:
         with self._reach.trying():
             self._ends.again()
-            gone = self._ledger.give_back(self._owner, self._unsaved())
-            log.event("worker.gave_back", requeued=len(gone.requeued))
+            let_go(self._owner, self._unsaved())
         self._jobs.clear()
 
     # ---- listen ----------------------------------------------------------------------------------
@@ -250,9 +246,14 @@ class WorkLoop:
                     self._engine.abort(job.id)
         if not shown:
             return
-        self._ends.record([job for job in ended if job.keep], now_s)
+        if ended:
+            over = {job.id for job in ended}
+            self._pipe.send(
+                Tokens([chunk for chunk in shown if chunk.id not in over], begun)
+            )  # they don't wait for ends
+            self._ends.record(ended, now_s)
+            shown, begun = [chunk for chunk in shown if chunk.id in over], {}
         self._pipe.send(Tokens(shown, begun))
-        self._ends.record([job for job in ended if not job.keep], now_s)
 
     # ---- look after what runs --------------------------------------------------------------------
 
