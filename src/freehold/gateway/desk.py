@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 
 from freehold import log
-from freehold.core import Chunk, Failure, ModelCard, Request
+from freehold.core import Chunk, Failure, Request
 from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
@@ -26,6 +26,7 @@ from freehold.gateway.observe import Observe
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
+from freehold.gateway.unrecorded import Unrecorded
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
@@ -60,6 +61,7 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
+        self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
         self.intake = Intake(fleet, server, metrics, self._given, key_of)
 
@@ -79,10 +81,6 @@ class Desk:
     def open(self) -> int:
         """Requests that somebody waits for."""
         return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
-
-    async def card(self, model: str | None) -> ModelCard:
-        """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
-        return await self.fleet.card(model)
 
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""
@@ -195,6 +193,7 @@ class Desk:
                 self.intake.begun(id, line, inbox.queued_ms)
                 self._alarms.clear(id)
         self.intake.stepped(line, frame.chunks)
+        self.unrecorded.note(line, frame.unrecorded, inboxes)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
             if inbox is None:

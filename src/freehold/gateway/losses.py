@@ -33,7 +33,7 @@ MOST_ASKED = 64
 async def worker_gone(desk: Desk, line: Line) -> None:
     """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
-    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine]
+    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine] + desk.unrecorded.of(line)
     let_go = await insist(partial(desk.ledger.abandon, line.owner, seen), lambda: desk.draining)
     for id, inbox in mine:
         if inbox.workers.get(id) is line:
@@ -97,6 +97,7 @@ async def _round(desk: Desk) -> None:
         why = desk.fleet.why_not_ready()
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
     await desk.expire()
+    await desk.unrecorded.look()
     await _quiet(desk)
     for owner, let_go in (await desk.ledger.reap()).items():
         await _apply(desk, owner, let_go)

@@ -20,16 +20,17 @@ class Ends:
         self._presence = presence
         self._reach = reach
 
-    def record(self, jobs: Sequence[Job], now_s: float) -> None:
-        """Tell the ledger. If it can't be written now, they are kept and tried again."""
+    def record(self, jobs: Sequence[Job], now_s: float) -> list[str]:
+        """Tell the ledger. If it can't be written now, they are kept and tried again: the ids of those."""
         if not jobs:
-            return
+            return []
         ended = [job.ended(self._presence.name, now_s) for job in jobs]
         self._presence.ended([each.result for each in ended])
         self.waiting += ended
         if self._reach.good:
             with self._reach.trying():
                 self.again()
+        return [end.id for end in ended if end in self.waiting]
 
     def again(self) -> None:
         """Record those that wait. Raises `StoreError`."""

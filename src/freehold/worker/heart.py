@@ -16,6 +16,8 @@ from freehold.worker.steplog import StepLog
 
 BETWEEN_MS = 7_000.0
 """Claims, ends and frames: one call of the ledger may keep a worker waiting for five seconds."""
+LEAVING_MS = 30_000.0
+"""Last frames, and giving back what a model took."""
 FULL_CACHE = 0.9
 """From here on an engine may put an answer back and read all of it again."""
 
@@ -94,6 +96,10 @@ class Heart:
     def between(self) -> None:
         """Not in a step: claiming, telling, recording."""
         self._beat(BETWEEN_MS)
+
+    def leaving(self) -> None:
+        """The loop is over."""
+        self._beat(LEAVING_MS)
 
     def rest(self, steplog: StepLog) -> None:
         """Nothing to do: it looks up again within a second."""

@@ -246,14 +246,14 @@ class WorkLoop:
                     self._engine.abort(job.id)
         if not shown:
             return
+        unrecorded: list[str] = []
         if ended:
             over = {job.id for job in ended}
-            self._pipe.send(
-                Tokens([chunk for chunk in shown if chunk.id not in over], begun)
-            )  # they don't wait for ends
-            self._ends.record(ended, now_s)
-            shown, begun = [chunk for chunk in shown if chunk.id in over], {}
-        self._pipe.send(Tokens(shown, begun))
+            if going_on := [chunk for chunk in shown if chunk.id not in over]:  # these need not wait for others' ends
+                self._pipe.send(Tokens(going_on, begun))
+            unrecorded = self._ends.record(ended, now_s)
+            shown, begun = [chunk for chunk in shown if chunk.id in over], {} if going_on else begun
+        self._pipe.send(Tokens(shown, begun, unrecorded))
 
     # ---- look after what runs --------------------------------------------------------------------
 

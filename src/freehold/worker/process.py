@@ -130,6 +130,7 @@ def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipe
         loop.give_up()
         raise
     finally:
+        presence.heart.leaving()
         presence.stopped(pipe)
         pipe.flush(FLUSH_S)
         pipe.close()
