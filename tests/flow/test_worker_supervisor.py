@@ -82,6 +82,18 @@ def test_a_killed_worker_is_replaced_and_the_reason_told(start: Start) -> None:
     assert serve.left() == 0
 
 
+def test_a_worker_killed_again_and_again_while_it_loads_is_no_reason_to_end(start: Start) -> None:
+    serve = start()
+    serve.wait("serving")
+    os.kill(serve.pid("worker-1"), signal.SIGKILL)
+    for _ in range(4):  # of a model that was never ready, the third would be the last
+        os.kill(serve.wait("started", "worker-1").pid, signal.SIGKILL)
+    serve.wait("ready", "worker-1")
+    assert answer(serve.url)
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
+
+
 def test_a_killed_gateway_is_replaced_on_the_same_port(start: Start) -> None:
     serve = start()
     serve.wait("serving")
