@@ -195,6 +195,14 @@ def test_a_lock_held_too_long_is_a_clear_error(path: Path) -> None:
     ledger.close()
 
 
+def test_a_lock_that_is_held_keeps_nobody_from_opening(path: Path) -> None:
+    SqliteLedger(path).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    SqliteLedger(path, busy_timeout_s=0.0).close()
+    other.close()
+
+
 def test_many_open_a_new_ledger_at_once(path: Path) -> None:
     code = (
         "import sys; from freehold.core import Request; from freehold.ledger.sqlite import SqliteLedger\n"

@@ -80,7 +80,7 @@ def _create_private(path: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    _check_ours(connection, path)
+    version = _check_ours(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         why = f"SQLite's write-ahead log can't be used there (it answered {mode!r}); network file systems lack it."
@@ -88,6 +88,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute("PRAGMA secure_delete = ON")
+    if version == statements.newest():
+        return  # no lock: who stands still with it keeps nobody from starting
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _check_ours(connection, path)  # again: another process may have migrated meanwhile
