@@ -227,6 +227,20 @@ def test_a_worker_that_does_not_leave_in_time_is_killed(start: Start, home: Path
     assert [(line["process"], line["pid"]) for line in killed] == [("worker-1", pid)]
 
 
+def test_a_drain_whose_time_is_up_gives_back_what_isnt_finished(start: Start, home: Path) -> None:
+    serve = start(step_ms=20.0, drain_s=0.1)
+    serve.wait("serving")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
+    ledger.accept([ask("a", 900)])
+    eventually(lambda: ledger.depth().running == 1)
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
+    entry = ledger.fetch("a")
+    assert entry is not None
+    assert (entry.state, entry.attempt, entry.deaths) == ("queued", 1, 0)
+    ledger.close()
+
+
 def test_killed_itself_it_leaves_no_children(start: Start) -> None:
     serve = start()
     serve.wait("serving")
