@@ -78,6 +78,8 @@ class Tokens(Frame, tag="tokens"):
 
     chunks: list[Chunk]
     begun: dict[str, Begun] = {}
+    unrecorded: list[str] = []
+    """Requests that end here, and that the ledger can't be told of just now."""
 
 
 class Wake(Frame, tag="wake"):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from freehold.core import Request, Result
-from freehold.errors import Conflict, InvalidRequest, StoreError
+from freehold.errors import Conflict, InvalidRequest, StoreAway, StoreError
 from freehold.ledger.group import AsyncLedger
+from freehold.ledger.protocol import Depth, Entry
 from freehold.ledger.sqlite import SqliteLedger
 
 
@@ -142,6 +143,65 @@ def test_a_ledger_that_does_not_open_says_so_at_the_start(tmp_path: Path) -> Non
             await AsyncLedger(lambda: SqliteLedger(tmp_path / "no" / "ledger.sqlite")).start()
 
     asyncio.run(main())
+
+
+def test_a_ledger_that_is_away_at_the_start_is_opened_once_it_is_back(tmp_path: Path) -> None:
+    tries: list[bool] = []
+    back = False
+
+    def open() -> SqliteLedger:
+        tries.append(back)
+        if not back:
+            raise StoreAway("Its server can't be reached.")
+        return SqliteLedger(tmp_path / "ledger.sqlite")
+
+    async def main() -> None:
+        nonlocal back
+        ledger = AsyncLedger(open)
+        await ledger.start()
+        ledger.delivered("nobody waits for this")
+        for _ in range(2):
+            with pytest.raises(StoreAway):
+                await ledger.accept(request("a"))
+        back = True
+        assert await ledger.accept(request("a")) == "a"
+        assert (await ledger.depth()).queued == 1
+        await ledger.close()
+        assert tries.count(True) == 1
+
+    asyncio.run(main())
+
+
+def test_what_was_gathered_behind_a_call_that_found_the_ledger_away_fails_with_it(tmp_path: Path) -> None:
+    calls: list[str] = []
+    go = threading.Event()
+
+    class Away(SqliteLedger):
+        def fetch(self, id: str) -> Entry | None:
+            go.wait()
+            return super().fetch(id)
+
+        def depth(self, model: str | None = None) -> Depth:
+            calls.append("depth")
+            raise StoreAway("It doesn't answer in time.")
+
+        def holders(self) -> list[tuple[str, str, bool]]:
+            calls.append("holders")
+            return []
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: Away(tmp_path / "ledger.sqlite"))
+        await ledger.start()
+        asked = [asyncio.ensure_future(ask) for ask in (ledger.fetch("x"), ledger.depth(), ledger.holders())]
+        await asyncio.sleep(0)
+        go.set()
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(each) for each in found] == [type(None), StoreAway, StoreAway]
+        assert await ledger.holders() == []
+        await ledger.close()
+
+    asyncio.run(main())
+    assert calls == ["depth", "holders"]
 
 
 def test_closing_finishes_what_was_asked(tmp_path: Path) -> None:

@@ -48,9 +48,17 @@ async def catch_up(desk: Desk, id: str, inbox: Inbox) -> None:
             desk.push(inbox, chunk)
     if told.state == "running" and id not in inbox.workers:
         desk.tell(None, Follow(id))
+    elif told.state == "queued" and id not in inbox.workers:
+        waits_again(desk, id)
     elif told.state == "done" and inbox.is_open(id):
         for chunk in retold(id, inbox, told.result or Result()):
             desk.push(inbox, chunk)
+
+
+def waits_again(desk: Desk, id: str) -> None:
+    """Nobody works on it: it is in the queue."""
+    desk.waiting_ids.add(id)
+    desk.intake.requeued(id)
 
 
 def unknown(id: str) -> NotFound:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 
 from freehold import log
-from freehold.core import Chunk, Failure, ModelCard, Request
+from freehold.core import Chunk, Failure, Request
 from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
@@ -19,19 +20,21 @@ from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
 from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
 from freehold.gateway.reader import Reader
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
+from freehold.gateway.unrecorded import Unrecorded
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.settings import ObserveConfig, ServerConfig
 from freehold.telemetry.metrics import Metrics
 
-Spawn = Callable[[Coroutine[object, object, None]], object]
+Spawn = Callable[[Coroutine[object, object, object]], object]
 
 
 class Desk:
@@ -59,6 +62,7 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
+        self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
         self.intake = Intake(fleet, server, metrics, self._given, key_of, self.observe.config.runaway_tokens)
 
@@ -78,10 +82,6 @@ class Desk:
     def open(self) -> int:
         """Requests that somebody waits for."""
         return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
-
-    async def card(self, model: str | None) -> ModelCard:
-        """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
-        return await self.fleet.card(model)
 
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""
@@ -109,7 +109,8 @@ class Desk:
             ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
             self.forget(*(request.id for request in requests))
-            self.cancel_later(request.id for request in requests)
+            # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
+            self.cancel_later(request.id for request in requests if request.idempotency_key is None)
             raise
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
@@ -197,6 +198,7 @@ class Desk:
                 self.intake.begun(id, line, inbox.queued_ms)
                 self._alarms.clear(id)
         self.intake.stepped(line, frame.chunks)
+        self.unrecorded.note(line, frame.unrecorded, inboxes)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
             if inbox is None:
@@ -276,11 +278,8 @@ class Desk:
             self._idle.set()
 
     def cancel_later(self, ids: Iterable[str]) -> None:
-        async def cancel(ids: Sequence[str]) -> None:
-            for id in ids:
-                await self.ledger.cancel(id)
-
-        self.spawn(cancel(list(ids)))
+        for id in ids:
+            self.spawn(insist(partial(self.ledger.cancel, id), lambda: self.draining))
 
     def tell(self, line: Line | None, frame: Cancel | Follow) -> None:
         """Send to the worker that has it, or to all while nobody knows which."""

@@ -128,8 +128,10 @@ class Fleet:
         return set(self._supervised or {})
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected or on the way, and has not been for `grace_s`."""
-        return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s
+        """Nobody is connected, on the way or to be started again, and has not been for `grace_s`."""
+        if self.someone_coming() or any(worker.state == "dead" for worker in (self._supervised or {}).values()):
+            return False
+        return not self.lines and time.monotonic() - self.lost_s > grace_s
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""

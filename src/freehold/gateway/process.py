@@ -97,7 +97,7 @@ async def _serve(
             fleet = Fleet()
             observe = observer(config, fleet)
 
-            def spawn(work: Coroutine[object, object, None]) -> object:
+            def spawn(work: Coroutine[object, object, object]) -> object:
                 return group.create_task(_contained(work))
 
             desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe)
@@ -252,7 +252,7 @@ def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
     )
 
 
-async def _contained(work: Coroutine[object, object, None]) -> None:
+async def _contained(work: Coroutine[object, object, object]) -> None:
     """The edge of a task: its failure is logged, and the process lives on."""
     try:
         await work

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 from freehold import log
 from freehold.core import Json, Request
-from freehold.errors import RequestError
+from freehold.errors import RequestError, StoreAway
 from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
@@ -63,7 +63,8 @@ class AsyncLedger:
         self._opened: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
-        """Open the ledger in its thread. Raises `StoreError`."""
+        """Open the ledger in its thread. Raises `StoreError`; but one that is only away is opened when it is back, and
+        until then every call raises `StoreAway`."""
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._thread.start()
@@ -153,8 +154,11 @@ class AsyncLedger:
     def _serve(self) -> None:
         assert self._opened is not None
         opening = _Job(self._opened)
+        ledger: Ledger | None = None
         try:
             ledger = self._open()
+        except StoreAway:
+            pass  # every call tries again
         except Exception as error:  # noqa: BLE001  start() raises it
             opening.error = error
             self._deliver([opening])
@@ -162,14 +166,16 @@ class AsyncLedger:
         self._deliver([opening])
         try:
             while jobs := self._gather():
-                _accept_together(ledger, [job for job in jobs if job.request is not None], self._tell_visible)
-                _note_delivered(ledger, [job.delivered for job in jobs if job.delivered])
-                for job in jobs:
-                    if job.call is not None:
-                        _run(job, job.call, ledger)
+                try:
+                    ledger = ledger or self._open()
+                except Exception as error:  # noqa: BLE001  the awaiting callers get it
+                    _fail(jobs, error)
+                else:
+                    _work_off(ledger, jobs, self._tell_visible)
                 self._deliver(jobs)
         finally:
-            ledger.close()
+            if ledger is not None:
+                ledger.close()
 
     def _gather(self) -> list[_Job]:
         """Everything that waits; waits for something. Empty when it is time to close."""
@@ -207,21 +213,40 @@ def _settle(jobs: list[_Job]) -> None:
             job.future.set_result(job.answer)
 
 
-def _run(job: _Job, call: _Call, ledger: Ledger) -> None:
-    try:
-        job.answer = call(ledger)
-    except Exception as error:  # noqa: BLE001  the awaiting caller gets it
-        job.error = error
+def _work_off(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
+    """All that was gathered. A store that is away may take seconds to say so: then the rest of them isn't tried."""
+    accepts = [job for job in jobs if job.request is not None]
+    _accept_together(ledger, accepts, on_visible)
+    away = next((job.error for job in accepts if isinstance(job.error, StoreAway)), None)
+    ids = [job.delivered for job in jobs if job.delivered]
+    if ids and away is None:
+        away = _note_delivered(ledger, ids)
+    for job in jobs:
+        if job.call is None:
+            continue
+        try:
+            if away is not None:
+                raise away
+            job.answer = job.call(ledger)
+        except Exception as error:  # noqa: BLE001  the awaiting caller gets it
+            job.error = error
+            away = error if isinstance(error, StoreAway) else away
 
 
-def _note_delivered(ledger: Ledger, ids: Sequence[str]) -> None:
+def _fail(jobs: Sequence[_Job], error: Exception) -> None:
+    for job in jobs:
+        if not job.delivered:  # nobody awaits it
+            job.error = error
+
+
+def _note_delivered(ledger: Ledger, ids: Sequence[str]) -> StoreAway | None:
     """If it can't be noted now, `sweep` finds these later."""
-    if not ids:
-        return
     try:
         ledger.delivered(ids)
     except Exception as error:  # noqa: BLE001  the edge of a task: nobody awaits it
         log.event("ledger.failed", level="error", why=str(error))
+        return error if isinstance(error, StoreAway) else None
+    return None
 
 
 def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:

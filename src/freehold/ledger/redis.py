@@ -53,10 +53,11 @@ class RedisLedger:
         prefix: str = "freehold",
         fsync: Fsync | None = None,
         timeout_s: float = TIMEOUT_S,
+        loading_s: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock
-        self._link = RedisLink(url, prefix, fsync, timeout_s)
+        self._link = RedisLink(url, prefix, fsync, timeout_s, loading_s)
         self._claims: dict[str, str] = {}
         """Owner -> the number of a claim whose answer hasn't come yet: asked again, it is the same claim."""
 

@@ -37,7 +37,7 @@ from freehold.ledger.tables import Tables
 class SqliteLedger(SqliteViews):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`."""
 
-    def __init__(self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 10.0) -> None:
+    def __init__(self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 5.0) -> None:
         super().__init__(Tables(Path(path), busy_timeout_s), clock or SystemClock())
 
     # ---- in --------------------------------------------------------------------------------------
