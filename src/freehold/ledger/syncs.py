@@ -1,4 +1,4 @@
-"""The disk's part of a group commit, in a thread of its own: while it syncs, the ledger's thread commits the next group.
+"""The disk's part of a group commit, in a thread of its own: the ledger's thread commits the next group meanwhile.
 
 What waits meanwhile is covered by one sync, the newest commit's: it covers all that was committed before.
 """
