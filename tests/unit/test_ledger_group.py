@@ -13,7 +13,7 @@ import pytest
 from freehold.core import Request, Result
 from freehold.errors import Conflict, InvalidRequest, StoreAway, StoreError
 from freehold.ledger.group import AsyncLedger
-from freehold.ledger.protocol import Depth, Entry
+from freehold.ledger.protocol import Depth, Entry, Later
 from freehold.ledger.sqlite import SqliteLedger
 
 
@@ -29,10 +29,12 @@ class CountingLedger(SqliteLedger):
         self.groups: list[int] = []
         self.go = threading.Event()
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
         self.go.wait()
         self.groups.append(len(requests))
-        return super().accept(requests, on_visible)
+        return super().accept(requests, on_visible, later)
 
 
 def test_what_waits_together_is_committed_together(tmp_path: Path) -> None:
@@ -75,12 +77,59 @@ def test_workers_can_claim_before_the_disk_is_done(tmp_path: Path) -> None:
         worker = SqliteLedger(tmp_path / "ledger.sqlite")
         assert [claim.request.id for claim in worker.claim("worker-1", 8, "m")] == ["a"]
         worker.close()
+        also = asyncio.ensure_future(ledger.accept(request("b")))
+        while ledger_depth(tmp_path) < 2:
+            await asyncio.sleep(0)
         assert not accepting.done(), "nobody may be told before it is durable"
+        assert not also.done(), "committed while the disk was at the first, but not synced"
         synced.set()
-        await accepting
+        await asyncio.gather(accepting, also)
         await ledger.close()
 
     asyncio.run(main())
+
+
+def ledger_depth(folder: Path) -> int:
+    with closing(SqliteLedger(folder / "ledger.sqlite")) as store:
+        depth = store.depth()
+        return depth.queued + depth.running
+
+
+def test_a_disk_that_fails_fails_all_it_was_for(tmp_path: Path) -> None:
+    class BadDisk(SqliteLedger):
+        def _sync(self) -> None:
+            raise StoreError("The disk is gone.")
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: BadDisk(tmp_path / "ledger.sqlite"))
+        await ledger.start()
+        waiting = [ledger.accept(request(f"r{i}")) for i in range(3)]
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [StoreError] * 3
+        assert await ledger.fetch("r0") is not None, "the thread goes on"
+        await ledger.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_delivered_is_noted_at_the_latest_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(path))
+        await ledger.start()
+        await ledger.accept(request("a", prompt="between us"))
+        with closing(SqliteLedger(path)) as worker:
+            (claim,) = worker.claim("w:1", 1, "m")
+            worker.finish("a", claim.attempt, Result())
+        ledger.delivered("a")
+        await ledger.close()
+
+    asyncio.run(main())
+    with closing(SqliteLedger(path)) as store:
+        entry = store.fetch("a")
+        assert entry is not None
+        assert entry.request.prompt == ""
 
 
 def test_one_conflict_fails_alone(tmp_path: Path) -> None:

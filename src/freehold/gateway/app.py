@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from freehold.core import Json
 from freehold.errors import InvalidRequest
 from freehold.gateway import info, wire_answers
 from freehold.gateway.app_errors import add_error_handlers
@@ -23,12 +21,12 @@ from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
 from freehold.gateway.control import control_router
 from freehold.gateway.desk import Desk
-from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
+from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, Papers, errors, streamed
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
 from freehold.gateway.jobs import jobs_router
 from freehold.gateway.marks import Seen, seen_by
-from freehold.gateway.pages import make_file, page_routes, respond
+from freehold.gateway.pages import page_routes, respond
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.responses.routes import responses_router
 from freehold.gateway.resume import tell_again
@@ -77,9 +75,9 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     app.include_router(jobs_router(desk, guard))
     app.include_router(telemetry_router(desk))
     _add_health(app, desk)
-    told = document(app, guard.required)  # once: it takes a good part of a second
-    _add_pages(app, told)
-    add_error_handlers(app, told)
+    _add_documents(app, Papers(app, guard.required))
+    app.router.routes.extend(page_routes())
+    add_error_handlers(app)
     return app
 
 
@@ -209,16 +207,11 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
         return Response(info.metrics_text(desk), headers={"content-type": CONTENT_TYPE})
 
 
-def _add_pages(app: FastAPI, told: Json) -> None:
-    data = msgspec.json.encode(told)
-    page = make_file(docs_page(told).encode(), HTMLResponse.media_type or "text/html")
-
+def _add_documents(app: FastAPI, papers: Papers) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return Response(data, media_type="application/json")
+        return Response((await papers.made())[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return respond(request, page, DOCS_POLICY)
-
-    app.router.routes.extend(page_routes())
+        return respond(request, (await papers.made())[1], DOCS_POLICY)

@@ -13,20 +13,24 @@ import hashlib
 import hmac
 import random
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
 from freehold import log
 from freehold.core import Record, Request
 from freehold.errors import FreeholdError, InvalidRequest
-from freehold.gateway.address import resolve
+from freehold.gateway.address import httpx_loaded, resolve
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import Inbox
 from freehold.gateway.responses.object import outcome_of
 from freehold.gateway.wire import Webhook
 from freehold.ledger.protocol import Entry
+
+if TYPE_CHECKING:
+    import httpx
 
 KIND = "webhook"
 LOOK_S = 0.5
@@ -71,16 +75,22 @@ async def submit_with_webhook(desk: Desk, request: Request, webhook: Webhook | N
 
 async def call_webhooks(desk: Desk) -> None:
     """For ever: tell what has ended."""
+    while True:
+        try:
+            due = await desk.ledger.take_due(KIND, LEASE_S, AT_ONCE)
+            if due:
+                await _attend_all(desk, due)
+        except FreeholdError as error:
+            due = []
+            log.event("gateway.store", level="error", why=str(error))
+        await asyncio.sleep(0 if len(due) == AT_ONCE else LOOK_S)
+
+
+async def _attend_all(desk: Desk, due: Sequence[tuple[str, bytes]]) -> None:
+    httpx = await httpx_loaded()
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=ANSWER_S, limits=limits, trust_env=False, follow_redirects=False) as http:
-        while True:
-            try:
-                due = await desk.ledger.take_due(KIND, LEASE_S, AT_ONCE)
-                await asyncio.gather(*(_attend(desk, http, id, blob) for id, blob in due))
-            except FreeholdError as error:
-                due = []
-                log.event("gateway.store", level="error", why=str(error))
-            await asyncio.sleep(0 if len(due) == AT_ONCE else LOOK_S)
+        await asyncio.gather(*(_attend(desk, http, id, blob) for id, blob in due))
 
 
 async def _attend(desk: Desk, http: httpx.AsyncClient, id: str, blob: bytes) -> None:
@@ -95,6 +105,8 @@ async def _attend(desk: Desk, http: httpx.AsyncClient, id: str, blob: bytes) -> 
 
 
 async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, entry: Entry) -> None:
+    import httpx
+
     id = entry.request.id
     try:
         async with asyncio.timeout(2 * ANSWER_S):
@@ -119,7 +131,7 @@ async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, entry: Entry) -
 async def _post(http: httpx.AsyncClient, note: Note, id: str, body: bytes, *, private: bool) -> int:
     """To the very address that was checked, under the host's name. The status; what else it says isn't read."""
     address = await resolve(note.url, private=private)
-    url = httpx.URL(note.url)
+    url = (await httpx_loaded()).URL(note.url)
     headers = {"host": url.netloc.decode(), "content-type": "application/json", "user-agent": "freehold"}
     headers |= signature(note.secret, f"msg_{id}", int(time.time()), body)
     pinned, sni = url.copy_with(host=address), {"sni_hostname": url.raw_host.decode()}

@@ -1,7 +1,8 @@
 """The ledger for an event loop: one thread owns the connection, and whatever waits is committed together.
 
-While one group is on its way to the disk the next one gathers, so a slow disk makes groups larger instead of
-queues longer. Used by the gateway; workers call their ledger directly, in their own loop.
+While one group is on its way to the disk (`syncs.py`) the next ones are committed, and are synced together after it:
+a slow disk makes groups larger instead of queues longer. Used by the gateway; workers call their ledger directly, in
+their own loop.
 """
 
 from __future__ import annotations
@@ -16,33 +17,29 @@ from typing import Any, TypeVar, cast
 from freehold import log
 from freehold.core import Json, Request
 from freehold.errors import RequestError, StoreAway
-from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.ledger.protocol import Depth, Ended, Entry, Later, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.ledger.syncs import Syncs
 
 T = TypeVar("T")
 
 GROUP_REQUESTS = 256
 """Most accepts in one transaction: about 10 ms of write lock with ordinary prompts."""
+NOTED_S = 0.05
+"""What was delivered is noted together this often, out of the way of what is accepted."""
 
 
 _Call = Callable[[Ledger], Any]
 
 
 class _Job:
-    """One call that waits for the thread: an accept (`request`), an id that was `delivered`, or anything else."""
+    """One call that waits for the thread: an accept (`request`), or anything else."""
 
-    __slots__ = ("answer", "call", "delivered", "error", "future", "request")
+    __slots__ = ("answer", "call", "error", "future", "request")
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        request: Request | None = None,
-        call: _Call | None = None,
-        delivered: str = "",
-    ) -> None:
+    def __init__(self, future: asyncio.Future[Any], request: Request | None = None, call: _Call | None = None) -> None:
         self.future = future
         self.request = request
         self.call = call
-        self.delivered = delivered
         self.answer: Any = None
         self.error: Exception | None = None
 
@@ -61,6 +58,7 @@ class AsyncLedger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="ledger", daemon=True)
         self._opened: asyncio.Future[None] | None = None
+        self._delivered: list[str] = []
 
     async def start(self) -> None:
         """Open the ledger in its thread. Raises `StoreError`; but one that is only away is opened when it is back, and
@@ -72,6 +70,7 @@ class AsyncLedger:
 
     async def close(self) -> None:
         """Finish what was asked for, then close the ledger."""
+        self._note_delivered()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -82,7 +81,10 @@ class AsyncLedger:
 
     def delivered(self, id: str) -> None:
         """Noted soon, together with others; nobody waits for it."""
-        self._put(delivered=id)
+        assert self._loop is not None, "start() it first"
+        if not self._delivered:
+            self._loop.call_later(NOTED_S, self._note_delivered)
+        self._delivered.append(id)
 
     async def cancel(self, id: str) -> State | None:
         return await self._ask(lambda ledger: ledger.cancel(id))
@@ -141,11 +143,14 @@ class AsyncLedger:
     async def _ask(self, call: Callable[[Ledger], T]) -> T:
         return cast(T, await self._put(call=call))
 
-    def _put(
-        self, *, request: Request | None = None, call: _Call | None = None, delivered: str = ""
-    ) -> asyncio.Future[Any]:
+    def _note_delivered(self) -> None:
+        ids, self._delivered = self._delivered, []
+        if ids:
+            self._put(call=lambda ledger: ledger.delivered(ids)).add_done_callback(_log_failure)
+
+    def _put(self, *, request: Request | None = None, call: _Call | None = None) -> asyncio.Future[Any]:
         assert self._loop is not None, "start() it first"
-        job = _Job(self._loop.create_future(), request, call, delivered)
+        job = _Job(self._loop.create_future(), request, call)
         self._jobs.put(job)
         return job.future
 
@@ -164,18 +169,61 @@ class AsyncLedger:
             self._deliver([opening])
             return
         self._deliver([opening])
+        syncs = Syncs(self._synced)
         try:
             while jobs := self._gather():
                 try:
                     ledger = ledger or self._open()
                 except Exception as error:  # noqa: BLE001  the awaiting callers get it
-                    _fail(jobs, error)
+                    self._fail(jobs, error)
                 else:
-                    _work_off(ledger, jobs, self._tell_visible)
-                self._deliver(jobs)
+                    self._work_off(ledger, syncs, jobs)
         finally:
+            syncs.close()
             if ledger is not None:
                 ledger.close()
+
+    def _work_off(self, ledger: Ledger, syncs: Syncs[_Job], jobs: list[_Job]) -> None:
+        """All that was gathered. A store that is away may take seconds to say so: then the rest isn't tried."""
+        away = self._accept(ledger, syncs, [job for job in jobs if job.request is not None])
+        calls = [job for job in jobs if job.call is not None]
+        for job in calls:
+            away = _run(job, ledger, away)
+        self._deliver(calls)
+
+    def _accept(self, ledger: Ledger, syncs: Syncs[_Job], jobs: list[_Job]) -> StoreAway | None:
+        """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone.
+        Returns the error of a store that is away."""
+        if not jobs:
+            return None
+        later: Later = []
+        try:
+            ids = ledger.accept([job.request for job in jobs if job.request is not None], self._tell_visible, later)
+        except RequestError as error:
+            if len(jobs) > 1:
+                return [self._accept(ledger, syncs, [job]) for job in jobs][-1]
+            self._fail(jobs, error)
+        except Exception as error:  # noqa: BLE001  the awaiting callers get it
+            self._fail(jobs, error)
+            return error if isinstance(error, StoreAway) else None
+        else:
+            for job, id in zip(jobs, ids, strict=True):
+                job.answer = id
+            if later:
+                syncs.put(jobs, later[-1])
+            else:
+                self._deliver(jobs)
+        return None
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = error
+        self._deliver(jobs)
+
+    def _synced(self, jobs: list[_Job], error: Exception | None) -> None:
+        for job in jobs:
+            job.error = error
+        self._deliver(jobs)
 
     def _gather(self) -> list[_Job]:
         """Everything that waits; waits for something. Empty when it is time to close."""
@@ -196,6 +244,8 @@ class AsyncLedger:
             self._loop.call_soon_threadsafe(self.on_visible)
 
     def _deliver(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(_settle, jobs)
@@ -213,58 +263,20 @@ def _settle(jobs: list[_Job]) -> None:
             job.future.set_result(job.answer)
 
 
-def _work_off(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
-    """All that was gathered. A store that is away may take seconds to say so: then the rest of them isn't tried."""
-    accepts = [job for job in jobs if job.request is not None]
-    _accept_together(ledger, accepts, on_visible)
-    away = next((job.error for job in accepts if isinstance(job.error, StoreAway)), None)
-    ids = [job.delivered for job in jobs if job.delivered]
-    if ids and away is None:
-        away = _note_delivered(ledger, ids)
-    for job in jobs:
-        if job.call is None:
-            continue
-        try:
-            if away is not None:
-                raise away
-            job.answer = job.call(ledger)
-        except Exception as error:  # noqa: BLE001  the awaiting caller gets it
-            job.error = error
-            away = error if isinstance(error, StoreAway) else away
-
-
-def _fail(jobs: Sequence[_Job], error: Exception) -> None:
-    for job in jobs:
-        if not job.delivered:  # nobody awaits it
-            job.error = error
-
-
-def _note_delivered(ledger: Ledger, ids: Sequence[str]) -> StoreAway | None:
-    """If it can't be noted now, `sweep` finds these later."""
+def _run(job: _Job, ledger: Ledger, away: StoreAway | None) -> StoreAway | None:
+    """`away`: why it isn't tried. Returns why the next one need not be."""
+    assert job.call is not None
     try:
-        ledger.delivered(ids)
-    except Exception as error:  # noqa: BLE001  the edge of a task: nobody awaits it
-        log.event("ledger.failed", level="error", why=str(error))
+        if away is not None:
+            raise away
+        job.answer = job.call(ledger)
+    except Exception as error:  # noqa: BLE001  the awaiting caller gets it
+        job.error = error
         return error if isinstance(error, StoreAway) else None
     return None
 
 
-def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
-    """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone."""
-    if not jobs:
-        return
-    requests = [job.request for job in jobs if job.request is not None]
-    try:
-        ids = ledger.accept(requests, on_visible)
-    except RequestError as error:
-        if len(jobs) == 1:
-            jobs[0].error = error
-            return
-        for job in jobs:
-            _accept_together(ledger, [job], on_visible)
-    except Exception as error:  # noqa: BLE001  the awaiting callers get it
-        for job in jobs:
-            job.error = error
-    else:
-        for job, id in zip(jobs, ids, strict=True):
-            job.answer = id
+def _log_failure(noted: asyncio.Future[Any]) -> None:
+    """Nobody awaits it. If it can't be noted now, `sweep` finds these later."""
+    if not noted.cancelled() and (error := noted.exception()) is not None:
+        log.event("ledger.failed", level="error", why=str(error))

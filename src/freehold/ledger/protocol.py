@@ -107,15 +107,22 @@ class Depth(msgspec.Struct, frozen=True):
     queued_bytes: int
 
 
+Later = list[Callable[[], None]]
+
+
 class Ledger(Protocol):
     """Safe to use from several processes at once; one object belongs to one thread. Any method may raise `StoreError`;
     repeating the call is then safe, whether or not the first one was carried out."""
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
         """Append all, durably, in one transaction: when this returns they survive a power cut. `on_visible` is
         called a little earlier, when they can be claimed: work may begin while the disk is still at it, as long
-        as nobody is told of it before. Returns the ids: its own for a new request; for one whose idempotency key is
-        known, that of the request accepted before.
+        as nobody is told of it before. With `later`, a store may leave the last part to the caller, and appends it
+        there: they survive once that call has returned, in any thread before `close`, and so does what came earlier.
+        Returns the ids: its own for a new request; for one whose idempotency key is known, that of the request
+        accepted before.
         Raises `Conflict` if an id is there already or a key came with another body, `InvalidRequest` if one holds
         a number over 64 bits (then none was added)."""
         ...

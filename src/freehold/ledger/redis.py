@@ -28,6 +28,7 @@ from freehold.ledger.protocol import (
     Depth,
     Ended,
     Entry,
+    Later,
     LetGo,
     Listed,
     Progress,
@@ -63,7 +64,10 @@ class RedisLedger:
 
     # ---- in --------------------------------------------------------------------------------------
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
+        """Nothing is left for `later`: a server's answer says that its disk has it, where that is asked for."""
         ready = [wire.row(request, self._link.prefix) for request in requests]
         blobs = [blob for row in ready for blob in (row.pop("head"), row.pop("body"))]
         content = (wire.pack(ready), *blobs)

@@ -29,6 +29,8 @@ LOOK_EVERY_S = 1.0
 """A worker looks into the ledger this often even if nobody wakes it."""
 CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
+EXPIRE_EVERY_S = 0.1
+"""How often a claim also ends what waits past its deadline."""
 SAVE_EVERY_S = 0.05
 """How often what was made goes into the ledger, of all answers together."""
 
@@ -62,6 +64,7 @@ class WorkLoop:
         self._ends = Ends(ledger, presence, self._reach)
         self._work_waits = True
         self._next_look_s = 0.0
+        self._next_expire_s = 0.0
         self._next_cancels_s = 0.0
         self._next_save_s = 0.0
 
@@ -167,7 +170,7 @@ class WorkLoop:
         overdue: list[str] = []
         claims: list[Claim] = []
         with self._reach.trying():
-            overdue = self._ledger.expire()
+            overdue = self._expire(now_s)
             self._heart.between()
             claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
         self._work_waits = bool(claims) or room < 1
@@ -175,6 +178,13 @@ class WorkLoop:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
         for claim in claims:
             self._begin(claim, now_s)
+
+    def _expire(self, now_s: float) -> list[str]:
+        """Requests that have just ended in the queue: their deadline passed. A claim never takes such a one anyway."""
+        if now_s < self._next_expire_s:
+            return []
+        self._next_expire_s = now_s + EXPIRE_EVERY_S
+        return self._ledger.expire()
 
     def _begin(self, claim: Claim, now_s: float) -> None:
         """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
