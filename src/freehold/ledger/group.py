@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 from freehold import log
 from freehold.core import Json, Request
 from freehold.errors import RequestError
+from freehold.ledger.folders import Folder, Sheet
 from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
@@ -133,6 +134,32 @@ class AsyncLedger:
 
     async def drop_note(self, kind: str, id: str) -> None:
         await self._ask(lambda ledger: ledger.drop_note(kind, id))
+
+    async def put_folder(self, folder: Folder) -> bool:
+        return await self._ask(lambda ledger: ledger.put_folder(folder))
+
+    async def folder(self, id: str) -> Folder | None:
+        return await self._ask(lambda ledger: ledger.folder(id))
+
+    async def folders(
+        self, kind: str, tenant: str, limit: int, after: str | None = None, *, oldest_first: bool = False
+    ) -> list[Folder]:
+        return await self._ask(lambda ledger: ledger.folders(kind, tenant, limit, after, oldest_first=oldest_first))
+
+    async def drop_folder(self, id: str) -> bool:
+        return await self._ask(lambda ledger: ledger.drop_folder(id))
+
+    async def add_sheets(self, id: str, sheets: Sequence[Sheet]) -> bool:
+        return await self._ask(lambda ledger: ledger.add_sheets(id, sheets))
+
+    async def sheets(self, id: str, after: int, most_bytes: int) -> list[Sheet]:
+        return await self._ask(lambda ledger: ledger.sheets(id, after, most_bytes))
+
+    async def sheet_numbers(self, id: str) -> list[int]:
+        return await self._ask(lambda ledger: ledger.sheet_numbers(id))
+
+    async def folder_bytes(self) -> int:
+        return await self._ask(lambda ledger: ledger.folder_bytes())
 
     async def check_integrity(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.check_integrity())
