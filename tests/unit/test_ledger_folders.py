@@ -70,10 +70,17 @@ class FolderMachine(RuleBasedStateMachine):
             self.model.folders[id] = Folder(id, kind, tenant, label, new.until_unix_s, version + 1, new.bytes)
             self.model.sheets.setdefault(id, {})
 
-    @rule(id=ids, sheets=st.lists(st.tuples(st.integers(0, 100_000), st.binary(max_size=40)), max_size=5))
-    def add(self, id: str, sheets: list[tuple[int, bytes]]) -> None:
+    @rule(
+        id=ids,
+        sheets=st.lists(st.tuples(st.integers(0, 100_000), st.binary(max_size=40)), max_size=5),
+        fence=st.none() | st.tuples(ids, st.integers(1, 3)),
+    )
+    def add(self, id: str, sheets: list[tuple[int, bytes]], fence: tuple[str, int] | None) -> None:
         there = id in self.model.folders
-        assert self.ledger.add_sheets(id, sheets) == there
+        if fence is not None:
+            stands = self.model.folders.get(fence[0])
+            there = there and stands is not None and stands.version == fence[1]
+        assert self.ledger.add_sheets(id, sheets, fence) == there
         for number, content in sheets if there else ():
             self.model.sheets[id].setdefault(number, content)
         if there:

@@ -31,6 +31,10 @@ Sheet = tuple[int, bytes]
 """A number and what stands there."""
 
 
+Fence = tuple[str, int]
+"""Id and version of a folder."""
+
+
 class Folders(Protocol):
     """Part of `Ledger`. Any method may raise `StoreError`."""
 
@@ -51,8 +55,9 @@ class Folders(Protocol):
         """Forget it with all its sheets. False if it isn't there."""
         ...
 
-    def add_sheets(self, id: str, sheets: Sequence[Sheet]) -> bool:
-        """Write sheets, all in one transaction; a number that is there stays as it is. False if the folder isn't there.
+    def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
+        """Write sheets, all in one transaction; a number that is there stays as it is. False if the folder isn't there,
+        or if another one doesn't stand in the version that `fence` names (any more): then nothing was written.
         Seen by everybody at once, durable with the next thing that is."""
         ...
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from freehold import log
 from freehold.core import Json, Request
 from freehold.errors import RequestError
-from freehold.ledger.folders import Folder, Sheet
+from freehold.ledger.folders import Fence, Folder, Sheet
 from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
@@ -149,8 +149,8 @@ class AsyncLedger:
     async def drop_folder(self, id: str) -> bool:
         return await self._ask(lambda ledger: ledger.drop_folder(id))
 
-    async def add_sheets(self, id: str, sheets: Sequence[Sheet]) -> bool:
-        return await self._ask(lambda ledger: ledger.add_sheets(id, sheets))
+    async def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
+        return await self._ask(lambda ledger: ledger.add_sheets(id, sheets, fence))
 
     async def sheets(self, id: str, after: int, most_bytes: int) -> list[Sheet]:
         return await self._ask(lambda ledger: ledger.sheets(id, after, most_bytes))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from freehold.ledger.folders import Folder, Sheet
+from freehold.ledger.folders import Fence, Folder, Sheet
 
 
 class RedisFolders:
@@ -28,8 +28,8 @@ class RedisFolders:
     def drop_folder(self, id: str) -> bool:
         return bool(self._run("drop_folder", id) == 1)
 
-    def add_sheets(self, id: str, sheets: Sequence[Sheet]) -> bool:
-        return bool(self._run("add_sheets", id, *(value for sheet in sheets for value in sheet)) == 1)
+    def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
+        return bool(self._run("add_sheets", id, *(fence or ("", 0)), *(value for sheet in sheets for value in sheet)) == 1)
 
     def sheets(self, id: str, after: int, most_bytes: int) -> list[Sheet]:
         return [(int(number), content) for number, content in self._run("sheets", id, after, most_bytes)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from freehold.clock import Clock
-from freehold.ledger.folders import Folder, Sheet
+from freehold.ledger.folders import Fence, Folder, Sheet
 from freehold.ledger.tables import Tables
 
 BITE = 64
@@ -63,8 +63,10 @@ class SqliteFolders:
             for (id,) in ended:
                 self.drop_folder(id)
 
-    def add_sheets(self, id: str, sheets: Sequence[Sheet]) -> bool:
+    def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
         with self._tables.write():
+            if fence is not None and not self._tables.run("stands", id=fence[0], version=fence[1]):
+                return False
             for (seq,) in self._tables.run("folder_seq", id=id):
                 added = [
                     length

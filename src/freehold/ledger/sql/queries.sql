@@ -312,6 +312,9 @@ DELETE FROM sheets WHERE folder = :seq AND number IN (
 -- name: drop_folder
 DELETE FROM folders WHERE seq = :seq;
 
+-- name: stands
+SELECT 1 FROM folders WHERE id = :id AND version = :version;
+
 -- name: add_sheet
 INSERT INTO sheets (folder, number, content) VALUES (:seq, :number, :content)
 ON CONFLICT (folder, number) DO NOTHING RETURNING length(content);
