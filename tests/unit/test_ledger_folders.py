@@ -122,6 +122,7 @@ class FolderMachine(RuleBasedStateMachine):
     def sweep_later(self, seconds: float) -> None:
         self.clock.sleep(seconds)
         assert self.ledger.sweep(100.0) == 0
+        self.ledger.keep_up()
         for id, folder in list(self.model.folders.items()):
             if folder.until_unix_s <= self.clock.unix_s():
                 del self.model.folders[id], self.model.sheets[id]
@@ -162,15 +163,16 @@ def test_redis_keeps_folders_as_the_model_does(redis_server: RedisServer) -> Non
 
 
 @pytest.mark.parametrize("sheets", [0, 1000])
-def test_a_drop_that_was_cut_short_is_finished_by_the_sweep(tmp_path: Path, sheets: int) -> None:
+def test_what_a_dropped_folder_leaves_is_cleared_bite_by_bite(tmp_path: Path, sheets: int) -> None:
     ledger = SqliteLedger(tmp_path / "ledger.sqlite", clock=VirtualClock(1000.0))
-    ledger.put_folder(Folder("a", "k", "t", b"", 2000.0))
-    ledger.add_sheets("a", [(number, b"x") for number in range(sheets)])
-    with ledger._tables.write():
-        ((seq,),) = ledger._tables.run("doom_folder", id="a")
-    ledger._drop_some(seq)
-    assert ledger.folders("k", "t", 10) == []
-    ledger.sweep(100.0)
-    assert ledger.folder("a") is None
+    for id in ("a", "b"):
+        ledger.put_folder(Folder(id, "k", "t", b"", 2000.0))
+        ledger.add_sheets(id, [(number, b"x" * 100) for number in range(sheets)])
+    ledger.drop_folder("a")
+    assert [folder.id for folder in ledger.folders("k", "t", 10)] == ["b"]
+    assert ledger.folder_bytes() == 100 * sheets
+    ledger.keep_up()
+    assert ledger._tables.read("gone_folders") == []
+    assert ledger.sheet_numbers("b") == list(range(sheets))
     assert ledger.check_integrity() == []
     ledger.close()

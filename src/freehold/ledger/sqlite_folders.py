@@ -10,6 +10,8 @@ from freehold.ledger.tables import Tables
 
 BITE = 64
 """Sheets read at once: of a file's, several MiB."""
+BITES = 32
+"""Of sheets that are cleared in one round of `keep_up`, each in a transaction of its own."""
 
 
 class SqliteFolders:
@@ -43,25 +45,28 @@ class SqliteFolders:
 
     def drop_folder(self, id: str) -> bool:
         with self._tables.write():
-            doomed = self._tables.run("doom_folder", id=id)
-        for (seq,) in doomed:
-            while self._drop_some(seq):
-                pass
+            dropped = self._tables.run("drop_folder", id=id)
         self._tables.sync()
-        return bool(doomed)
-
-    def _drop_some(self, seq: int) -> bool:
-        with self._tables.write():
-            if self._tables.run("drop_sheets", seq=seq):
-                return True
-            self._tables.run("drop_folder", seq=seq)
-            return False
+        return bool(dropped)
 
     def sweep_folders(self) -> None:
         """Drop those whose time is over."""
-        while ended := self._tables.read("ended_folders", now=self._clock.unix_s()):
-            for (id,) in ended:
-                self.drop_folder(id)
+        with self._tables.write():
+            self._tables.run("drop_ended_folders", now=self._clock.unix_s())
+
+    def clear_folders(self) -> None:
+        """Take away some of what dropped folders have left."""
+        bites = BITES
+        for (seq,) in self._tables.read("gone_folders"):
+            while bites and self._clear_some(seq):
+                bites -= 1
+
+    def _clear_some(self, seq: int) -> bool:
+        with self._tables.write():
+            if self._tables.run("clear_sheets", seq=seq):
+                return True
+            self._tables.run("clear_folder", seq=seq)
+            return False
 
     def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
         with self._tables.write():

@@ -133,6 +133,7 @@ class SqliteViews(SqliteFolders):
 
     def keep_up(self) -> None:
         """See `Tables.checkpoint`; the supervisor does it, so that nobody else waits for it."""
+        self.clear_folders()
         self._tables.checkpoint()
 
     def close(self) -> None:

@@ -296,20 +296,24 @@ SELECT id, kind, tenant, label, until_unix_s, version, bytes FROM folders INDEXE
 WHERE kind = :kind AND tenant = :tenant AND seq > coalesce((SELECT seq FROM folders WHERE id = :after), 0)
 ORDER BY seq LIMIT :limit;
 
--- name: doom_folder
--- Nobody sees it any more; if its sheets aren't all gone before a power cut, `sweep` goes on.
-UPDATE folders SET tenant = '', until_unix_s = 0, version = version + 1 WHERE id = :id RETURNING seq;
+-- name: drop_folder
+-- Gone for everybody, at once; `clear_folders` takes its sheets away bite by bite, for they may be many.
+UPDATE folders SET id = 'gone ' || seq, kind = '', tenant = '', label = '', until_unix_s = 0 WHERE id = :id RETURNING seq;
 
--- name: ended_folders
-SELECT id FROM folders INDEXED BY folder_ends WHERE until_unix_s <= :now LIMIT 100;
+-- name: drop_ended_folders
+UPDATE folders SET id = 'gone ' || seq, kind = '', tenant = '', label = '', until_unix_s = 0
+WHERE until_unix_s <= :now AND until_unix_s > 0;
 
--- name: drop_sheets
+-- name: gone_folders
+SELECT seq FROM folders INDEXED BY folder_ends WHERE until_unix_s = 0 LIMIT 100;
+
+-- name: clear_sheets
 -- A bounded bite, so that the write lock is never held long.
 DELETE FROM sheets WHERE folder = :seq AND number IN (
-    SELECT number FROM sheets WHERE folder = :seq ORDER BY number LIMIT 256
+    SELECT number FROM sheets WHERE folder = :seq ORDER BY number LIMIT 64
 ) RETURNING 1;
 
--- name: drop_folder
+-- name: clear_folder
 DELETE FROM folders WHERE seq = :seq;
 
 -- name: stands
@@ -333,4 +337,4 @@ ORDER BY number LIMIT :limit;
 SELECT number FROM sheets WHERE folder = (SELECT seq FROM folders WHERE id = :id) ORDER BY number;
 
 -- name: folder_bytes
-SELECT coalesce(sum(bytes), 0) FROM folders;
+SELECT coalesce(sum(bytes), 0) FROM folders WHERE until_unix_s > 0;
