@@ -58,10 +58,7 @@ class FolderMachine(RuleBasedStateMachine):
         if version is None:
             version = there.version if there is not None else 0
         new = Folder(id, kind, tenant, label, self.clock.unix_s() + lasts_s, version, there.bytes if there else 0)
-        if there is None:
-            taken = version == 0
-        else:
-            taken = version == there.version and kind == there.kind
+        taken = version == (there.version if there else 0) and (there is None or kind == there.kind)
         same = Folder(id, kind, tenant, label, new.until_unix_s, version + 1, new.bytes) == there
         if same and not taken:
             return  # a call made again: a store may know it

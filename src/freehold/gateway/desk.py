@@ -7,6 +7,7 @@ works on it. Runs in the event loop only.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
@@ -94,11 +95,11 @@ class Desk:
         they gave since waits in the inbox. Where an idempotency key is known, the inbox is that of the requests which
         were accepted with it: its ids are others. Raises `Conflict` if they came with another body.
 
-        `lasting`: they go on without a reader (`keep` must be set).
+        `lasting`: they go on without a reader (`keep` must be set). Likewise if `resumable_s` has no end.
         """
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request) for request in requests))
-        inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
+        inbox = Inbox(requests, lasting=lasting or resumable_s == math.inf, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)
@@ -153,7 +154,7 @@ class Desk:
         if not whole and (not reader.cancels or inbox.readers or inbox.lasting):
             return
         then = self._delivered if whole else self._give_up_on
-        if inbox.resumable_s:  # sent isn't received, and who vanished may come back
+        if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
             asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
         else:
             then(inbox)

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
 from freehold.gateway.auth import Guard
+from freehold.gateway.batches.run import drive_batches
 from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
@@ -34,6 +35,7 @@ from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.stream import Handler
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
@@ -105,7 +107,10 @@ async def _serve(
             await pipe.start()
             watching = group.create_task(watch(desk, config.store.keep_results_s))
             calling = group.create_task(call_webhooks(desk))
-            server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
+            responses = Responses(desk)
+            plain = application.plain_routes(desk, responses)
+            batching = group.create_task(drive_batches(desk, plain))
+            server = _Server(_uvicorn(config, _outermost(config, desk, guard, responses, plain)))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
             gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
@@ -124,7 +129,9 @@ async def _serve(
             if signals.retire.is_set() and not signals.first.is_set():
                 await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
+            await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
+            batching.cancel()
             watching.cancel()
             calling.cancel()
             beating.cancel()
@@ -219,12 +226,12 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
-    responses = Responses(desk)
-    plain = application.plain_routes(desk, responses)
+def _outermost(
+    config: Config, desk: Desk, guard: Guard, responses: Responses, plain: Mapping[str, Handler]
+) -> Application:
     streams = application.stream_route(desk, responses)
     built = application.build(desk, guard, responses)
-    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics)
+    door: Application = Door(built, plain, application.upload_routes(desk), streams, guard, config.server, desk.metrics)
     origins = config.server.cors_origins
     if not origins:
         return door

@@ -1,7 +1,7 @@
 """What a ledger keeps beside requests: folders with a label and numbered sheets. A file is one, and so is a batch.
 
-A label is replaced only by somebody who has read it as it is (`version`): of two who change it one is told no, and reads
-it again. A sheet is written once: whoever writes it again changes nothing. So the lines of a batch are answered
+A label is replaced only by somebody who has read it as it is (`version`): of two who change it one is told no, and
+reads it again. A sheet is written once: whoever writes it again changes nothing. So the lines of a batch are answered
 exactly once, whoever drives it.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 
 
 class Folder(msgspec.Struct, frozen=True):
-    """One thing that is kept for a tenant until its time is over. Lists of a tenant don't show those of nobody (`""`)."""
+    """One thing that is kept for a tenant until its time is over. Those of nobody (`""`) are in no list."""
 
     id: str
     kind: str

@@ -207,7 +207,8 @@ class Ledger(Folders, Protocol):
 
     def sweep(self, older_than_s: float) -> int:
         """Drop results that ended longer ago than this, and the traces of requests that were not kept after
-        `FORGET_S` at the latest (or with their idempotency key); returns how many. Folders whose time is over go too."""
+        `FORGET_S` at the latest (or with their idempotency key); returns how many. Folders whose time is over
+        go too."""
         ...
 
     def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:

@@ -29,7 +29,9 @@ class RedisFolders:
         return bool(self._run("drop_folder", id) == 1)
 
     def add_sheets(self, id: str, sheets: Sequence[Sheet], fence: Fence | None = None) -> bool:
-        return bool(self._run("add_sheets", id, *(fence or ("", 0)), *(value for sheet in sheets for value in sheet)) == 1)
+        return bool(
+            self._run("add_sheets", id, *(fence or ("", 0)), *(value for sheet in sheets for value in sheet)) == 1
+        )
 
     def sheets(self, id: str, after: int, most_bytes: int) -> list[Sheet]:
         return [(int(number), content) for number, content in self._run("sheets", id, after, most_bytes)]

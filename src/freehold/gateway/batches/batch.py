@@ -1,9 +1,9 @@
 """A batch as it lies in the ledger, and as OpenAI's clients see it. Pure.
 
-    validating ─► in_progress ─► finalizing ─► completed
-        │              ├─► (its window is over) ─► finalizing ─► expired
-        │              └─► cancelling ──────────────────────────► cancelled
-        └─► failed
+validating ─► in_progress ─► finalizing ─► completed
+    │              ├─► (its window is over) ─► finalizing ─► expired
+    │              └─► cancelling ──────────────────────────► cancelled
+    └─► failed
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from freehold.ledger.folders import Folder
 
 KIND = "batch"
 Endpoint = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
-Status = Literal[
-    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
-]
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 ENDED: frozenset[Status] = frozenset({"failed", "completed", "expired", "cancelled"})
 
 

@@ -64,6 +64,19 @@ async def page_of(
     return found[:limit], len(found) > limit
 
 
+async def files_of(
+    desk: Desk, tenant: str, purpose: str | None, limit: int, after: str | None, *, oldest_first: bool
+) -> tuple[list[Folder], bool]:
+    """A page of a tenant's files, of one purpose if it is named."""
+    rows: list[Folder] = []
+    more = True
+    while more and len(rows) <= limit:
+        found, more = await page_of(desk, KIND, tenant, limit, after, oldest_first=oldest_first)
+        rows += [folder for folder in found if purpose in (None, file_of(folder).purpose)]
+        after = found[-1].id if found else None
+    return rows[:limit], more or len(rows) > limit
+
+
 def list_object(rows: list[Json], *, more: bool) -> Json:
     """OpenAI's page of a list."""
     first, last = (rows[0]["id"], rows[-1]["id"]) if rows else (None, None)

@@ -20,7 +20,9 @@ class UploadForm:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
-            raise InvalidRequest("A file is sent as a form.", next="Send it as multipart/form-data, with purpose=batch.")
+            raise InvalidRequest(
+                "A file is sent as a form.", next="Send it as multipart/form-data, with purpose=batch."
+            )
         self.fields: dict[str, str] = {}
         self.filename = ""
         self.has_file = False

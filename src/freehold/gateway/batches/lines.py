@@ -36,8 +36,8 @@ class Complaint(Record, frozen=True):
 
 
 class Cutter:
-    """Cuts pieces of a file into lines, whatever their borders. A line over the limit is told as None, and its bytes are
-    not kept; blank ones are passed over but counted."""
+    """Cuts pieces of a file into lines, whatever their borders. A line over the limit is told as None, and its bytes
+    are not kept; blank ones are passed over but counted."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes

@@ -51,9 +51,7 @@ async def _store(desk: Desk, call: Call, headers: HeaderList, body: _Body) -> Fo
         size = await _fill(desk, folder.id, form, body)
         until_unix_s = _until(form.fields, desk.server.keep_files_s)
         label = File(filename=form.filename, purpose=form.fields["purpose"], created_unix_s=int(time.time()))
-        whole = Folder(
-            folder.id, KIND, call.tenant, msgspec.msgpack.encode(label), until_unix_s, version=1, bytes=size
-        )
+        whole = Folder(folder.id, KIND, call.tenant, msgspec.msgpack.encode(label), until_unix_s, version=1, bytes=size)
         if not await desk.ledger.put_folder(whole):
             raise HttpError(408, "request_timeout", "The upload took too long.", next="Send it again.")
     except BaseException:
