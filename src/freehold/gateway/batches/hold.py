@@ -13,7 +13,7 @@ from freehold.gateway.batches.batch import KIND, Batch, batch_of, encode
 from freehold.gateway.desk import Desk
 from freehold.ledger.folders import Folder, Sheet
 
-LEASE_S = 5.0
+LEASE_S = 4.0
 """A batch whose gateway hasn't been heard of for this long is taken over."""
 
 
