@@ -39,6 +39,7 @@ def commands() -> str:
     shown = [
         "serve",
         "chat",
+        "batch",
         "workers",
         "drain",
         "rollout",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ async def attached(desk: Desk, ids: Sequence[str], resumable_s: float) -> Inbox:
         raise unknown(ids[0])
     if (inbox := desk.inboxes.get(ids[0])) is not None:  # somebody else came first
         return inbox
-    inbox = Inbox(requests, lasting=requests[0].keep or resumable_s == math.inf, resumable_s=resumable_s)
+    inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
     desk.inboxes |= dict.fromkeys(ids, inbox)
     for id in ids:
         await catch_up(desk, id, inbox)

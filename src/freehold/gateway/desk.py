@@ -7,7 +7,6 @@ works on it. Runs in the event loop only.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 
@@ -99,7 +98,7 @@ class Desk:
         """
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request) for request in requests))
-        inbox = Inbox(requests, lasting=lasting or resumable_s == math.inf, resumable_s=resumable_s)
+        inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)

@@ -96,21 +96,15 @@ async def _serve(
     try:
         async with asyncio.TaskGroup() as group:
             desk = Desk(
-                ledger,
-                Fleet(),
-                config.server,
-                Metrics(),
-                lambda work: group.create_task(_contained(work)),
-                guard.key_of,
-            )
+                ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)), guard.key_of
+            )  # fmt: skip
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             watching = group.create_task(watch(desk, config.store.keep_results_s))
             calling = group.create_task(call_webhooks(desk))
-            responses = Responses(desk)
-            plain = application.plain_routes(desk, responses)
+            plain, outermost = _application(config, desk, guard)
             batching = group.create_task(drive_batches(desk, plain))
-            server = _Server(_uvicorn(config, _outermost(config, desk, guard, responses, plain)))
+            server = _Server(_uvicorn(config, outermost))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
             gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
@@ -131,10 +125,8 @@ async def _serve(
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
-            batching.cancel()
-            watching.cancel()
-            calling.cancel()
-            beating.cancel()
+            for task in (batching, watching, calling, beating):
+                task.cancel()
             signals.first.set()
             signals.retire.set()
     finally:
@@ -226,19 +218,20 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _outermost(
-    config: Config, desk: Desk, guard: Guard, responses: Responses, plain: Mapping[str, Handler]
-) -> Application:
-    streams = application.stream_route(desk, responses)
+def _application(config: Config, desk: Desk, guard: Guard) -> tuple[Mapping[str, Handler], Application]:
+    """The plain routes, for batches too, and all of it behind the door."""
+    responses = Responses(desk)
+    plain = application.plain_routes(desk, responses)
+    uploads, streams = application.upload_routes(desk), application.stream_route(desk, responses)
     built = application.build(desk, guard, responses)
-    door: Application = Door(built, plain, application.upload_routes(desk), streams, guard, config.server, desk.metrics)
+    door: Application = Door(built, plain, uploads, streams, guard, config.server, desk.metrics)
     origins = config.server.cors_origins
     if not origins:
-        return door
+        return plain, door
     cors = CORSMiddleware(
         door, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED
     )
-    return identified(cors)
+    return plain, identified(cors)
 
 
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:

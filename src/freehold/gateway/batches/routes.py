@@ -84,6 +84,13 @@ def files_router(desk: Desk) -> APIRouter:
         page = await files.files_of(desk, call.tenant, purpose, limit, after, oldest_first=order == "asc")
         return reply(list_object([file_object(folder) for folder in page[0]], more=page[1]))
 
+    _add_file(router, desk)
+    return router
+
+
+def _add_file(router: APIRouter, desk: Desk) -> None:
+    known = errors(*READING, 404, 503)
+
     @router.get("/{id}", response_model=FileReply, responses=known, operation_id="get_file")
     async def get_file(id: str, call: Caller) -> Response:
         """What is known of a file."""
@@ -111,8 +118,6 @@ def files_router(desk: Desk) -> APIRouter:
         await find(desk, id, files.KIND, call.tenant)
         await desk.ledger.drop_folder(id)
         return reply({"id": id, "object": "file", "deleted": True})
-
-    return router
 
 
 def batches_router(desk: Desk) -> APIRouter:
