@@ -96,7 +96,8 @@ async def _serve(
     try:
         async with asyncio.TaskGroup() as group:
             desk = Desk(
-                ledger, Fleet(), config.server, Metrics(), lambda work: group.create_task(_contained(work)), guard.key_of
+                ledger, Fleet(), config.server, Metrics(),
+                lambda work: group.create_task(_contained(work)), guard.key_of,
             )  # fmt: skip
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
