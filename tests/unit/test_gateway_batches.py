@@ -9,7 +9,7 @@ import types
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -28,6 +28,7 @@ def in_pieces(data: bytes, borders: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(cuts)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(max_size=12).map(lambda text: text.replace(b"\n", b"")), max_size=8), st.booleans(),
     st.lists(st.integers(0, 200), max_size=5),
@@ -64,6 +65,7 @@ def form_bytes(name: str, data: bytes) -> bytes:
     )
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60), st.lists(st.integers(0, 400), max_size=6))
 def test_a_form_is_the_same_whatever_the_pieces(data: bytes, borders: list[int]) -> None:
     form = UploadForm(b"multipart/form-data; boundary=b0")

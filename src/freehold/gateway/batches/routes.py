@@ -15,6 +15,7 @@ from freehold.gateway.batches import batch as batches
 from freehold.gateway.batches import files
 from freehold.gateway.batches.batch import Batch, batch_object, batch_of, become
 from freehold.gateway.batches.files import file_object, file_of, find, list_object, page_of
+from freehold.gateway.batches.hold import LEASE_S
 from freehold.gateway.batches.upload import LEAST_S, MOST_S
 from freehold.gateway.batches.wire import (
     BatchList,
@@ -187,14 +188,16 @@ async def _create(desk: Desk, call: Call, wanted: BatchRequest) -> Batch:
     )
     until_unix_s = batch.expires_unix_s + desk.server.keep_files_s
     folder = Folder(batch.id, batches.KIND, call.tenant, batches.encode(batch), until_unix_s)
-    if not await desk.ledger.put_folder(folder):
+    await desk.ledger.keep_note(batches.KIND, batch.id, LEASE_S, b"")  # first: what is there is driven
+    if await desk.ledger.put_folder(folder):
+        await desk.ledger.keep_note(batches.KIND, batch.id, 0.0, b"")
+    else:
         batch = batch_of(await find(desk, batch.id, batches.KIND, call.tenant))
         if batch.fingerprint != call.fingerprint:
             raise Conflict(
                 "This idempotency key came with another body before.", f"The first one was {batch.id}.",
                 "Give each batch its own key.",
             )  # fmt: skip
-    await desk.ledger.keep_note(batches.KIND, batch.id, 0.0, b"")
     return batch
 
 
