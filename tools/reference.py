@@ -40,6 +40,7 @@ def commands() -> str:
     shown = [
         "serve",
         "chat",
+        "batch",
         "workers",
         "requests",
         "drain",

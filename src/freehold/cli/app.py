@@ -13,6 +13,7 @@ import typer
 
 import freehold
 from freehold.cli import (
+    batch,
     chaos,
     chat,
     config,
@@ -55,6 +56,7 @@ SERVE, LOOK, CHANGE, MEASURE, MONEY, SET = (
 )  # fmt: skip
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
+app.command("batch", rich_help_panel=SERVE)(batch.batch)
 app.command("load", rich_help_panel=MEASURE)(load.load)
 app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)

@@ -7,6 +7,7 @@ signature is its entry in the OpenAPI document (and which answers 405 to other m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,12 +17,15 @@ from freehold.errors import InvalidRequest
 from freehold.gateway import info, wire_answers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
+from freehold.gateway.batches import upload
+from freehold.gateway.batches.routes import batches_router, create_route, files_router
 from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
 from freehold.gateway.control import control_router
 from freehold.gateway.desk import Desk
 from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, Papers, errors, streamed
+from freehold.gateway.door import Upload
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
 from freehold.gateway.jobs import jobs_router
@@ -46,7 +50,13 @@ def plain_routes(desk: Desk, responses: Responses) -> dict[str, Handler]:
         "/v1/responses": responses.create,
         "/v1/embeddings": embeddings_route(desk),
         "/generate": generate_route(desk),
+        "/v1/batches": create_route(desk),
     }
+
+
+def upload_routes(desk: Desk) -> dict[str, Upload]:
+    """POST routes that read their body themselves, by path."""
+    return {upload.PATH: partial(upload.upload, desk)}
 
 
 def stream_route(desk: Desk, responses: Responses) -> Callable[[Call, str, Receive, Send], Awaitable[None]]:
@@ -69,6 +79,8 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _declare_token_routes(app)
     app.include_router(responses_router(responses))
+    app.include_router(files_router(desk))
+    app.include_router(batches_router(desk))
     _add_generations(app, desk)
     _add_models(app, desk, guard)
     app.include_router(control_router(desk, guard))

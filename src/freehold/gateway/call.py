@@ -32,8 +32,8 @@ class Call:
     """Made by the door for every HTTP request, found in `scope["state"]["call"]`. Routes fill in what they learn."""
 
     __slots__ = (
-        "code", "deadline_unix_s", "fingerprint", "id", "idempotency_key", "inbox", "kind", "last_event_id", "model",
-        "priority", "queue_ms", "received_unix_s", "resumable_s", "route", "started_s", "status", "tenant",
+        "asked", "code", "deadline_unix_s", "fingerprint", "id", "idempotency_key", "inbox", "kind", "last_event_id",
+        "model", "priority", "queue_ms", "received_unix_s", "resumable_s", "route", "started_s", "status", "tenant",
         "traceparent", "ttft_ms", "worker",
     )  # fmt: skip
 
@@ -42,6 +42,8 @@ class Call:
         self.started_s = time.perf_counter()
         self.received_unix_s = time.time()
         self.tenant = "local"
+        self.asked: list[str] = []
+        """Ids of the requests it makes that need not be kept."""
         self.idempotency_key: str | None = None
         self.fingerprint = ""
         """Of route and body; only with an idempotency key."""

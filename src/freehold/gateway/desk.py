@@ -95,7 +95,7 @@ class Desk:
         they gave since waits in the inbox. Where an idempotency key is known, the inbox is that of the requests which
         were accepted with it: its ids are others. Raises `Conflict` if they came with another body.
 
-        `lasting`: they go on without a reader (`keep` must be set).
+        `lasting`: they go on without a reader (`keep` must be set). Likewise if `resumable_s` has no end.
         """
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request) for request in requests))
@@ -157,7 +157,7 @@ class Desk:
         if not whole and (not reader.cancels or inbox.readers or inbox.lasting):
             return
         then = self._delivered if whole else self._give_up_on
-        if inbox.resumable_s:  # sent isn't received, and who vanished may come back
+        if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
             asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
         else:
             then(inbox)

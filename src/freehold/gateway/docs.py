@@ -31,6 +31,7 @@ _ERRORS = {
     502: "The worker died while answering.",
     503: "Nobody can take the request now, or its deadline can't be met; Retry-After says when it can.",
     504: "The deadline passed after the request was accepted.",
+    507: "There is no room for the file.",
 }
 OPEN = (400, 403, 408, 421, 431, 500)
 """Statuses any route may answer with."""

@@ -22,6 +22,7 @@ from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Upload = Callable[[Call, HeaderList, Receive, Send], Awaitable[None]]
 
 _OPEN_PATHS = frozenset({"/", "/dashboard", "/livez", "/readyz", "/docs", "/openapi.json", "/favicon.ico"})
 _STREAMS = "/v1/streams/"
@@ -35,15 +36,18 @@ class Door:
         self,
         app: Application,
         plain: Mapping[str, Handler],
+        uploads: Mapping[str, Upload],
         tell_stream: Callable[[Call, str, Receive, Send], Awaitable[None]],
         guard: Guard,
         server: ServerConfig,
         metrics: Metrics,
         observe: Observe,
     ) -> None:
-        """`plain`: POST routes by path. `tell_stream` answers GET /v1/streams/{id}."""
+        """`plain`: POST routes by path; `uploads`: those that read a body of any size themselves. `tell_stream`
+        answers GET /v1/streams/{id}."""
         self._app = app
         self._plain = plain
+        self._uploads = uploads
         self._tell_stream = tell_stream
         self._guard = guard
         self._server = server
@@ -89,6 +93,9 @@ class Door:
             return
         if scope["method"] in _BODILESS:
             await self._app(scope, receive, out)
+            return
+        if scope["method"] == "POST" and path in self._uploads:
+            await self._uploads[path](call, headers, receive, out)
             return
         body = await read_body(headers, receive, self._server.max_body_bytes)
         handler = self._plain.get(path) if scope["method"] == "POST" else None

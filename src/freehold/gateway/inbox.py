@@ -7,6 +7,7 @@ may change: chunks that were told before are left out, and must read as they did
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -41,8 +42,8 @@ class Inbox:
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
         self.requests = tuple(requests)
-        self.lasting = lasting
-        """It goes on without a reader: its result is kept."""
+        self.lasting = lasting or resumable_s == math.inf
+        """It goes on without a reader: its result is kept, or its reader is sure to come back."""
         self.resumable_s = resumable_s
         """For so long it goes on without a reader, who may come back."""
         self.readers: list[Reader] = []

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
 from freehold.gateway.auth import Guard
+from freehold.gateway.batches.run import drive_batches
 from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
@@ -34,6 +35,7 @@ from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.stream import Handler
 from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
@@ -105,7 +107,9 @@ async def _serve(
             await pipe.start()
             works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config))
             lasting = [group.create_task(work) for work in works]
-            server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
+            plain, outermost = _application(config, desk, guard)
+            batching = group.create_task(drive_batches(desk, plain))
+            server = _Server(_uvicorn(config, outermost))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
             gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
@@ -113,10 +117,7 @@ async def _serve(
             await asyncio.wait(
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
             )
-            port = listener.getsockname()[1]
-            if status_fd is None or not log.at_terminal():
-                log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
-            _report(status_fd, {"state": "ready", "port": port})
+            _tell_ready(config, listener, guard, status_fd)
             lasting.append(group.create_task(_live(beat)))
             group.create_task(_announce(desk, status_fd))
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
@@ -124,8 +125,9 @@ async def _serve(
             if signals.retire.is_set() and not signals.first.is_set():
                 await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
+            await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
-            for work in lasting:
+            for work in (batching, *lasting):
                 work.cancel()
             observe.stop()
             signals.first.set()
@@ -133,6 +135,13 @@ async def _serve(
     finally:
         await ledger.close()
     return 0
+
+
+def _tell_ready(config: Config, listener: socket.socket, guard: Guard, status_fd: int | None) -> None:
+    port = listener.getsockname()[1]
+    if status_fd is None or not log.at_terminal():
+        log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
+    _report(status_fd, {"state": "ready", "port": port})
 
 
 async def _live(beat: Callable[[], None]) -> None:
@@ -220,19 +229,20 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
+def _application(config: Config, desk: Desk, guard: Guard) -> tuple[Mapping[str, Handler], Application]:
+    """The plain routes, for batches too, and all of it behind the door."""
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
-    streams = application.stream_route(desk, responses)
+    uploads, streams = application.upload_routes(desk), application.stream_route(desk, responses)
     built = application.build(desk, guard, responses)
-    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics, desk.observe)
+    door: Application = Door(built, plain, uploads, streams, guard, config.server, desk.metrics, desk.observe)
     origins = config.server.cors_origins
     if not origins:
-        return door
+        return plain, door
     cors = CORSMiddleware(
         door, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED
     )
-    return identified(cors)
+    return plain, identified(cors)
 
 
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:

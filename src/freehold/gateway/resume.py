@@ -77,6 +77,8 @@ def _seconds(text: bytes) -> float:
 def with_meta(request: Request, call: Call, told: Told | None, number: int | None = None) -> Request:
     """`request` with what it takes to be resumed. `number`: it is one of several prompts under one key."""
     meta: Json = request.meta if told is None else request.meta | {"stream": msgspec.to_builtins(told)}
+    if not request.keep:
+        call.asked.append(request.id)
     key = call.idempotency_key
     if key is not None and number is not None:
         key = f"{key}#{number}"

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from freehold import log
-from freehold.core import Json, Request
+from freehold.core import Request
 from freehold.errors import RequestError, StoreAway
-from freehold.ledger.protocol import Depth, Ended, Entry, Later, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.ledger.calls import Calls
+from freehold.ledger.protocol import Later, Ledger
 from freehold.ledger.syncs import Syncs
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class _Job:
         self.error: Exception | None = None
 
 
-class AsyncLedger:
+class AsyncLedger(Calls):
     """Same promises as the `Ledger` that `open` makes, awaited. Start and close it in the loop that uses it.
 
     A caller that is cancelled while it waits doesn't take its call back: the request may have been accepted.
@@ -85,60 +86,6 @@ class AsyncLedger:
         if not self._delivered:
             self._loop.call_later(NOTED_S, self._note_delivered)
         self._delivered.append(id)
-
-    async def cancel(self, id: str) -> State | None:
-        return await self._ask(lambda ledger: ledger.cancel(id))
-
-    async def fetch(self, id: str) -> Entry | None:
-        return await self._ask(lambda ledger: ledger.fetch(id))
-
-    async def progress(self, id: str, have: Sequence[int] = ()) -> Told | None:
-        return await self._ask(lambda ledger: ledger.progress(id, have))
-
-    async def list_jobs(self, state: Listed | None = None, limit: int = 100, after: str | None = None) -> list[Entry]:
-        return await self._ask(lambda ledger: ledger.list_jobs(state, limit, after))
-
-    async def annotate(self, id: str, meta: Json) -> bool:
-        return await self._ask(lambda ledger: ledger.annotate(id, meta))
-
-    async def delete(self, id: str) -> bool:
-        return await self._ask(lambda ledger: ledger.delete(id))
-
-    async def expire(self) -> list[str]:
-        return await self._ask(lambda ledger: ledger.expire())
-
-    async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
-        return await self._ask(lambda ledger: ledger.abandon(owner, seen))
-
-    async def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
-        return await self._ask(lambda ledger: ledger.checkpoint(parts))
-
-    async def reap(self) -> dict[str, LetGo]:
-        return await self._ask(lambda ledger: ledger.reap())
-
-    async def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
-        return await self._ask(lambda ledger: ledger.finish_all(ended))
-
-    async def holders(self) -> list[tuple[str, str, bool]]:
-        return await self._ask(lambda ledger: ledger.holders())
-
-    async def depth(self, model: str | None = None) -> Depth:
-        return await self._ask(lambda ledger: ledger.depth(model))
-
-    async def sweep(self, older_than_s: float) -> int:
-        return await self._ask(lambda ledger: ledger.sweep(older_than_s))
-
-    async def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
-        await self._ask(lambda ledger: ledger.keep_note(kind, id, in_s, blob))
-
-    async def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
-        return await self._ask(lambda ledger: ledger.take_due(kind, lease_s, limit))
-
-    async def drop_note(self, kind: str, id: str) -> None:
-        await self._ask(lambda ledger: ledger.drop_note(kind, id))
-
-    async def check_integrity(self) -> list[str]:
-        return await self._ask(lambda ledger: ledger.check_integrity())
 
     async def _ask(self, call: Callable[[Ledger], T]) -> T:
         return cast(T, await self._put(call=call))

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from freehold.core import Chunk, Json, Request, Result
+from freehold.ledger.folders import Folders
 
 State = Literal["queued", "running", "done"]
 Listed = Literal["queued", "running", "done", "poisoned"]
@@ -110,7 +111,7 @@ class Depth(msgspec.Struct, frozen=True):
 Later = list[Callable[[], None]]
 
 
-class Ledger(Protocol):
+class Ledger(Folders, Protocol):
     """Safe to use from several processes at once; one object belongs to one thread. Any method may raise `StoreError`;
     repeating the call is then safe, whether or not the first one was carried out."""
 
@@ -213,7 +214,8 @@ class Ledger(Protocol):
 
     def sweep(self, older_than_s: float) -> int:
         """Drop results that ended longer ago than this, and the traces of requests that were not kept after
-        `FORGET_S` at the latest (or with their idempotency key); returns how many."""
+        `FORGET_S` at the latest (or with their idempotency key); returns how many. Folders whose time is over
+        go too."""
         ...
 
     def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:

@@ -36,6 +36,7 @@ from freehold.ledger.protocol import (
     Told,
     Why,
 )  # fmt: skip
+from freehold.ledger.redis_folders import RedisFolders
 from freehold.ledger.redis_link import TIMEOUT_S, Fsync, RedisLink
 
 SILENCE_S = 5.0
@@ -43,7 +44,7 @@ SILENCE_S = 5.0
 BITE = 200
 
 
-class RedisLedger:
+class RedisLedger(RedisFolders):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`. `clock` is for tests: it
     takes the place of the server's."""
 
