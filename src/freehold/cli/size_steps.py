@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.fleet_law import Known
-    from freehold.cli.simulate import Traffic
+    from freehold.cli.traffic import Fitted, Traffic
     from freehold.sample import Sample
     from freehold.sizing.answer import Answer as Knee
     from freehold.sizing.capacity import Capacity
+    from freehold.sizing.found import Plan
     from freehold.sizing.rightsize import Answer
     from freehold.sizing.work import Work
     from freehold.slo import Objective
@@ -44,30 +45,26 @@ class Bill(Record, frozen=True):
 
 
 def measure(
-    target: Any, objectives: tuple[Objective, ...], asked: Traffic, how: tuple[bool, str | None, int],
-    folder: Path, console: Console,
+    target: Any, objectives: tuple[Objective, ...], asked: Traffic, fit: Fitted | None,
+    plan: Plan, processes: int, folder: Path, console: Console,
 ) -> tuple[Knee, list[Sample]]:  # fmt: skip
     """The knee of what answers at the URL, and every sample of the search."""
     from freehold.cli import knee as command
-    from freehold.cli.knee_show import Watcher, show
+    from freehold.cli.knee_show import Watcher, alone, show
     from freehold.loadtest.probe import probe
     from freehold.sizing.answer import answer
     from freehold.sizing.knee import Search
 
-    quick, seconds, processes = how
-    plan = command.plan_of(seconds or (None if quick else "4min"), quick)
     found = probe(target, seed=asked.seed)
-    trace = command.traffic_of(asked.trace, asked.trace_format, asked.input_tokens, asked.output_tokens, asked.seed)
-    lengths = (asked.input_tokens, asked.output_tokens, 0.0, asked.longest)
-    live = command.live_of(found, trace, lengths, plan, processes, asked.seed, folder)
+    live = command.live_of(found, fit.trace if fit else None, asked, plan, processes=processes, out=folder)
     with Watcher(console, plan.longest_s) as watcher:
         search = Search(live, objectives, plan, watcher)
         told = answer(search, search.run(asked.seed))
     show(console, told, objectives)
     if told.outcome == "none":
         raise UsageError(
-            "No rate keeps this SLO on one of these instances, so no number of them does.",
-            told.cause.words,
+            f"No rate keeps {told.binding} on one of these instances, so no number of them does.",
+            alone(told),
             "Ask for less, shorten the answers, or serve a faster model.",
         )
     return told, [sample for trial in search.trials for sample in trial.samples]
@@ -90,12 +87,14 @@ def instance(
     return capacity, fleet_law.learn(url, model, api_key, samples, instances), instances
 
 
-def rightsized(work: Work, known: Known, objectives: tuple[Objective, ...], capacity: Capacity, spare: int) -> Answer:
+def rightsized(
+    work: Work, known: Known, objectives: tuple[Objective, ...], capacity: Capacity, spare: int, stretch: int
+) -> Answer:
     from freehold.sizing.rightsize import size as rightsize
     from freehold.sizing.work import Fleet
 
     fleet = Fleet(profile=known.profile, replicas=1, gap_ms=known.gap_ms)
-    return rightsize(work, fleet, objectives, capacity, spare)
+    return rightsize(work, fleet, objectives, capacity, spare, stretch)
 
 
 def told_of(
@@ -124,6 +123,7 @@ def told_of(
         "utilisation_peak": answer.utilisation_peak,
         "simulated_capacity_per_s": answer.simulated_per_s,
         "simulation_error": error,
+        "simulation_within_interval": capacity.low <= answer.simulated_per_s <= capacity.high,
         "slowed_by": answer.slowness,
         "law": known.profile.step,
         "law_error": known.error,

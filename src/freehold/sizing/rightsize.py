@@ -65,11 +65,13 @@ class Answer(Record, frozen=True):
     """Capacity of one instance before that."""
 
 
-def size(work: Work, fleet: Fleet, objectives: tuple[Objective, ...], capacity: Capacity, spare: int = 0) -> Answer:
-    """The answer for `work`; `fleet` brings profile and overheads. Raises `UsageError` where no fleet can hold:
-    when a request alone on an idle instance already misses."""
-    before = simulated_capacity(work, fleet, objectives)
-    slowness, _ = calibrate(work, fleet, objectives, capacity.low, before)
+def size(
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], capacity: Capacity, spare: int = 0, stretch: int = 0
+) -> Answer:
+    """The answer for `work`; `fleet` brings profile and overheads, `stretch` says how `capacity` was measured (see
+    `asked_at`). Raises `UsageError` where no fleet can hold, as a request alone on an idle instance already misses."""
+    before = simulated_capacity(work, fleet, objectives, stretch)
+    slowness, _ = calibrate(work, fleet, objectives, capacity.low, before, stretch)
     slowed = msgspec.structs.replace(fleet, slowness=fleet.slowness * slowness)
     instances, played = smallest(work, slowed, objectives)
     mean_per_s, peak_per_s = rates(work.arrival_s)
@@ -126,17 +128,33 @@ def fares(work: Work, played: Played, objectives: tuple[Objective, ...]) -> tupl
     return tuple(found)
 
 
-def simulated_capacity(work: Work, fleet: Fleet, objectives: tuple[Objective, ...], seed: int = 0) -> float:
-    """The highest Poisson rate that one replica carries, with requests drawn from those of `work`. 0: none."""
+def asked_at(work: Work, stretch: int, seed: int = 0) -> Work:
+    """Requests of `work` at a mean of one a second, as a trial live asks them: drawn by lot with Poisson arrivals, or
+    (`stretch` over 0) stretches of so many neighbours, each bent to the rate."""
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(work.arrival_s), CALIBRATION_REQUESTS)
-    unit = np.cumsum(rng.exponential(1.0, CALIBRATION_REQUESTS))
+    count = len(work.arrival_s)
+    if stretch <= 1 or count <= 2:
+        rows = rng.integers(0, count, CALIBRATION_REQUESTS)
+        unit = np.cumsum(rng.exponential(1.0, CALIBRATION_REQUESTS))
+    else:
+        size = min(stretch, count - 1)
+        firsts = rng.integers(0, count - size, max(1, CALIBRATION_REQUESTS // size))
+        rows = (firsts[:, None] + np.arange(size)[None, :]).ravel()
+        spans = np.maximum(1e-9, work.arrival_s[firsts + size] - work.arrival_s[firsts])
+        inside = (work.arrival_s[rows].reshape(-1, size) - work.arrival_s[firsts][:, None]) * (size / spans)[:, None]
+        unit = (inside + size * np.arange(len(firsts))[:, None]).ravel()
+    return Work(arrival_s=unit, prompt_tokens=work.prompt_tokens[rows], output_tokens=work.output_tokens[rows])
+
+
+def simulated_capacity(
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], stretch: int = 0, seed: int = 0
+) -> float:
+    """The highest rate of such requests (`asked_at`) that one replica carries. 0: none."""
+    unit = asked_at(work, stretch, seed)
     one = msgspec.structs.replace(fleet, replicas=1)
 
     def holds(rate: float) -> bool:
-        asked = Work(
-            arrival_s=unit / rate, prompt_tokens=work.prompt_tokens[drawn], output_tokens=work.output_tokens[drawn]
-        )
+        asked = msgspec.structs.replace(unit, arrival_s=unit.arrival_s / rate)
         return all(kept.holds for kept in fares(asked, play_in_cells(asked, one), objectives))
 
     low, high = 0.0, 1.0
@@ -151,8 +169,9 @@ def simulated_capacity(work: Work, fleet: Fleet, objectives: tuple[Objective, ..
 
 
 def calibrate(
-    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], measured_per_s: float, simulated_per_s: float
-) -> tuple[float, float]:
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], measured_per_s: float, simulated_per_s: float,
+    stretch: int = 0,
+) -> tuple[float, float]:  # fmt: skip
     """(how much slower the steps must be for the simulated capacity to be the measured one, that capacity)."""
     if simulated_per_s <= 0 or measured_per_s <= 0:
         raise UsageError(
@@ -168,7 +187,7 @@ def calibrate(
         low, high = (slowness, high) if found > measured_per_s else (low, slowness)
         guess = slowness * max(0.2, min(5.0, found / measured_per_s))
         slowness = guess if low < guess < high else (low + high) / 2.0
-        found = simulated_capacity(work, msgspec.structs.replace(fleet, slowness=slowness), objectives)
+        found = simulated_capacity(work, msgspec.structs.replace(fleet, slowness=slowness), objectives, stretch)
     return slowness, found
 
 
