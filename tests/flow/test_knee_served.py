@@ -79,7 +79,7 @@ def test_no_rate_is_an_answer(server: Served) -> None:
     [
         (("--slo", "p99 e2e < 5 parsec"), 2, "position 11"),
         (("--slo", "p99 e2e < 1s", "--quick", "--seconds", "9"), 2, "don't go together"),
-        (("--slo", "p99 e2e < 1s", "--trace", "none.csv"), 2, "--trace has lengths already"),
+        (("--slo", "p99 e2e < 1s", "--trace", "none.csv"), 2, "--trace tells rate and lengths already"),
         (("--slo", "p99 e2e < 1s", "--seconds", "9 parsec"), 2, "no length of time"),
     ],
 )
@@ -97,7 +97,7 @@ def test_an_unreachable_server(tmp_path: Path) -> None:
 def test_the_knee_of_a_trace(server: Served, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept"
     code, _, words = told(
-        server, "knee", "--trace", str(trace), "--slo", "p95 e2e < 2s", "--seconds", "6", "--out", str(out)
+        server, "knee", "--trace", str(trace), "--slo", "p95 e2e < 2s", "--seconds", "5", "--out", str(out)
     )
     assert code == 0, words
     assert "don't fit a context" in words
@@ -105,14 +105,14 @@ def test_the_knee_of_a_trace(server: Served, trace: Path, tmp_path: Path) -> Non
     replayed = [load for load in loads if load["loop"] == "open"]
     assert replayed
     assert all(load["arrivals"] == "replay" for load in replayed)
-    samples = [json.loads(line) for path in out.glob("trial-*/samples.jsonl") for line in path.open()]
+    samples = [json.loads(line) for path in out.glob("trial-*/samples.jsonl") for line in path.read_text().splitlines()]
     assert not [each for each in samples if each["outcome"] == "failed"]  # cut to the context, none is refused
     assert len({each["input_tokens"] for each in samples if each["outcome"] == "ok"}) > 10
 
 
 def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "sized"
-    asked = ("--trace", str(trace), "--slo", "p95 e2e < 2s", "--against", "gpt-4o-mini", "--seconds", "6")
+    asked = ("--trace", str(trace), "--slo", "p95 e2e < 2s", "--against", "gpt-4o-mini", "--seconds", "5")
     code, answer, words = told(server, "size", *asked, "--out", str(out))
     assert code == 0, words
     assert answer["knee"]["low"] <= answer["knee"]["rate_per_s"] <= answer["knee"]["high"]

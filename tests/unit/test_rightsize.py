@@ -17,7 +17,16 @@ from freehold.profile import Profile, StepLaw, open_profile, step_ms
 from freehold.sample import Sample
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells
-from freehold.sizing.rightsize import calibrate, erlang_c, fares, rates, simulated_capacity, size, smallest
+from freehold.sizing.rightsize import (
+    asked_at,
+    calibrate,
+    erlang_c,
+    fares,
+    rates,
+    simulated_capacity,
+    size,
+    smallest,
+)
 from freehold.sizing.steplaw import fit_samples, fit_steps, non_negative
 from freehold.sizing.work import DONE, Fleet, Work
 
@@ -49,9 +58,36 @@ def test_the_smallest_fleet_holds_and_one_less_does_not() -> None:
 
 
 def test_a_slower_measurement_slows_the_simulator_until_they_agree(alone_per_s: float) -> None:
-    slowness, found = calibrate(traffic(10), STARTER, SLO, 0.7 * alone_per_s, alone_per_s)
+    slowness = calibrate(traffic(10), STARTER, SLO, 0.7 * alone_per_s, alone_per_s)
     assert slowness > 1
-    assert found == pytest.approx(0.7 * alone_per_s, rel=0.05)
+    slowed = msgspec.structs.replace(STARTER, slowness=slowness)
+    assert simulated_capacity(traffic(10), slowed, SLO) == pytest.approx(0.7 * alone_per_s, rel=0.05)
+
+
+def test_a_faster_measurement_speeds_it_up(alone_per_s: float) -> None:
+    slowness = calibrate(traffic(10), STARTER, SLO, 1.4 * alone_per_s, alone_per_s)
+    assert slowness < 1
+    faster = msgspec.structs.replace(STARTER, slowness=slowness)
+    assert simulated_capacity(traffic(10), faster, SLO) == pytest.approx(1.4 * alone_per_s, rel=0.05)
+
+
+@pytest.mark.parametrize("stretch", [0, 1, 7, 400, 10_000])
+def test_what_is_asked_has_the_rate_and_the_rows_of_the_trace(stretch: int) -> None:
+    work = traffic(5, count=900)
+    unit = asked_at(work, stretch)
+    assert len(unit.arrival_s) / unit.arrival_s[-1] == pytest.approx(1.0, rel=0.1)
+    assert (np.diff(unit.arrival_s) >= 0).all()
+    rows = set(zip(work.prompt_tokens.tolist(), work.output_tokens.tolist(), strict=True))
+    assert set(zip(unit.prompt_tokens.tolist(), unit.output_tokens.tolist(), strict=True)) <= rows
+
+
+def test_a_stretch_keeps_its_bursts() -> None:
+    """Pairs of requests, far apart: with Poisson arrivals they would be spread."""
+    times = np.repeat(np.arange(500.0), 2) + np.tile([0.0, 0.01], 500)
+    work = Work(arrival_s=times, prompt_tokens=np.full(1000, 8), output_tokens=np.full(1000, 8))
+    gaps = np.diff(asked_at(work, 100).arrival_s)
+    assert np.median(gaps[gaps < 0.1]) == pytest.approx(0.02, rel=0.1)
+    assert (gaps < 0.1).mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_more_traffic_and_less_capacity_ask_for_more(alone_per_s: float) -> None:

@@ -24,7 +24,8 @@ from freehold.slo import Objective
 
 MOST_INSTANCES = 100_000
 CALIBRATION_REQUESTS = 8_000
-CALIBRATION_ROUNDS = 6
+SLOWEST = (0.02, 50.0)
+"""What the steps may be slowed by: beyond, one of the two capacities is of something else."""
 PRECISION = 0.02
 """Of the simulated capacity, relative."""
 PEAK_S = 60.0
@@ -71,7 +72,7 @@ def size(
     """The answer for `work`; `fleet` brings profile and overheads, `stretch` says how `capacity` was measured (see
     `asked_at`). Raises `UsageError` where no fleet can hold, as a request alone on an idle instance already misses."""
     before = simulated_capacity(work, fleet, objectives, stretch)
-    slowness, _ = calibrate(work, fleet, objectives, capacity.low, before, stretch)
+    slowness = calibrate(work, fleet, objectives, capacity.low, before, stretch)
     slowed = msgspec.structs.replace(fleet, slowness=fleet.slowness * slowness)
     instances, played = smallest(work, slowed, objectives)
     mean_per_s, peak_per_s = rates(work.arrival_s)
@@ -151,44 +152,49 @@ def simulated_capacity(
 ) -> float:
     """The highest rate of such requests (`asked_at`) that one replica carries. 0: none."""
     unit = asked_at(work, stretch, seed)
-    one = msgspec.structs.replace(fleet, replicas=1)
-
-    def holds(rate: float) -> bool:
-        asked = msgspec.structs.replace(unit, arrival_s=unit.arrival_s / rate)
-        return all(kept.holds for kept in fares(asked, play_in_cells(asked, one), objectives))
-
     low, high = 0.0, 1.0
-    if not holds(1e-6):
+    if not _carries(unit, fleet, objectives, 1e-6):
         return 0.0
-    while holds(high) and high < 1e6:
+    while _carries(unit, fleet, objectives, high) and high < 1e6:
         low, high = high, high * 2.0
     while high - low > PRECISION * high:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if _carries(unit, fleet, objectives, middle) else (low, middle)
     return low
 
 
 def calibrate(
     work: Work, fleet: Fleet, objectives: tuple[Objective, ...], measured_per_s: float, simulated_per_s: float,
     stretch: int = 0,
-) -> tuple[float, float]:  # fmt: skip
-    """(how much slower the steps must be for the simulated capacity to be the measured one, that capacity)."""
+) -> float:  # fmt: skip
+    """How much slower the steps must be for one simulated replica to just carry what the measured one does."""
     if simulated_per_s <= 0 or measured_per_s <= 0:
         raise UsageError(
             "This SLO is out of reach for one instance.",
             f"Measured {measured_per_s:g}/s, simulated {simulated_per_s:g}/s within it.",
             "Ask for less, or serve a faster model.",
         )
-    slowness, found = 1.0, simulated_per_s
-    low, high = 0.0, math.inf
-    for _ in range(CALIBRATION_ROUNDS):
-        if abs(found / measured_per_s - 1.0) <= PRECISION:
-            break
-        low, high = (slowness, high) if found > measured_per_s else (low, slowness)
-        guess = slowness * max(0.2, min(5.0, found / measured_per_s))
-        slowness = guess if low < guess < high else (low + high) / 2.0
-        found = simulated_capacity(work, msgspec.structs.replace(fleet, slowness=slowness), objectives, stretch)
-    return slowness, found
+    unit = asked_at(work, stretch)
+
+    def carries(slowness: float) -> bool:
+        return _carries(unit, msgspec.structs.replace(fleet, slowness=slowness), objectives, measured_per_s)
+
+    low = high = simulated_per_s / measured_per_s
+    while low > SLOWEST[0] and not carries(low):
+        low, high = low / 1.5, low
+    while low == high and high < SLOWEST[1] and carries(high):
+        low, high = high, high * 1.5
+    while high / low > 1.0 + PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if carries(middle) else (low, middle)
+    return low
+
+
+def _carries(unit: Work, fleet: Fleet, objectives: tuple[Objective, ...], rate_per_s: float) -> bool:
+    """Whether one replica keeps the objectives at that rate of `unit`, which has one request a second."""
+    asked = msgspec.structs.replace(unit, arrival_s=unit.arrival_s / rate_per_s)
+    played = play_in_cells(asked, msgspec.structs.replace(fleet, replicas=1))
+    return all(kept.holds for kept in fares(asked, played, objectives))
 
 
 def rates(arrival_s: Floats) -> tuple[float, float]:
