@@ -1,4 +1,4 @@
-"""`freehold knee` and `freehold size` against a real server: an answer in time, plain words where there is none."""
+"""`freehold knee`, `freehold size` and `freehold scale` against a real server: an answer in time, plain words where there is none."""
 
 from __future__ import annotations
 
@@ -153,3 +153,49 @@ def test_what_is_wrong_is_told_before_anything_is_measured(
     code, answer, _ = told(server, "size", *(str(empty) if each == "EMPTY" else each for each in options))
     assert code == 2
     assert said in str(answer["error"])
+
+
+def test_two_servers_against_one(server: Served, tmp_path: Path) -> None:
+    """The second is the first by another name: two addresses share one server, so the rest went to it."""
+    out, other = tmp_path / "scaled", server.url.replace("127.0.0.1", "localhost")
+    done = freehold(
+        "scale", server.url, other, *LENGTHS, "--users", "4", "--seconds", "1", "--per-hour", "0.5", "--out", str(out),
+        "--json", home=server.home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert [(row["kind"], row["instances"], row["users"]) for row in answer["levels"]] == [
+        ("horizontal", 1, 4), ("horizontal", 2, 8), ("vertical", 1, 8),
+    ]  # fmt: skip
+    assert all(row["answers"] > 0 and not row["failed"] for row in answer["levels"])
+    assert [row["usd_per_hour"] for row in answer["levels"]] == [0.5, 1.0, 0.5]
+    assert answer["efficiency"] < 1.2
+    assert {path.name for path in out.glob("level-02/*")} == {"server-1", "server-2"}
+    report = freehold("report", str(out), home=server.home)
+    assert report.returncode == 0, report.stderr
+    assert "Scaling" in (out / "report.html").read_text()
+
+
+def test_one_and_two_workers_that_it_starts_itself(tmp_path: Path) -> None:
+    done = freehold(
+        "scale", "sim:starter-openvino-2core", "--workers", "2", *LENGTHS, "--users", "2", "--seconds", "1", "--json",
+        home=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert [len(row["paces"]) for row in answer["levels"]] == [1, 2, 1]
+    assert answer["sentence"].startswith("2 workers answer")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("http://127.0.0.1:9",), "several addresses"),
+        (("starter", "--workers", "1"), "nothing to compare"),
+        (("starter", "--workers", "two"), "not understood"),
+    ],
+)
+def test_what_cannot_be_scaled(tmp_path: Path, options: tuple[str, ...], said: str) -> None:
+    done = freehold("scale", *options, home=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr

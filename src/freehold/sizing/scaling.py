@@ -202,7 +202,9 @@ def sentence(counts: Sequence[Level], found: Sequence[Scaled], vertical: Sequenc
         f"{last.instances} {unit} answer {last.per_s / alone.per_s:.2f} times as much as 1 "
         f"({of.efficiency:.0%} of ideal, 90 %: {of.low:.0%} to {of.high:.0%})"
     )
-    if of.lost:
+    if of.high >= 1.0:
+        text += ", not certainly less than ideal"
+    elif of.lost:
         name, share = max(of.lost.items(), key=lambda each: each[1])
         text += f"; most of the rest went to {WORDS[name]} ({share:.0%} of the ideal)"
     text += "."
