@@ -1,4 +1,4 @@
-"""`freehold knee`, `freehold size` and `freehold scale` against a real server: an answer in time, plain words where there is none."""
+"""`knee`, `size` and `scale` against a real server: an answer in time, plain words where there is none."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_the_knee_of_a_trace(server: Served, trace: Path, tmp_path: Path) -> Non
 
 def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "sized"
-    asked = ("--trace", str(trace), "--slo", "p95 e2e < 2s", "--against", "gpt-4o-mini", "--seconds", "5")
+    asked = ("--trace", str(trace), "--slo", "p95 e2e < 2s", "--against", "gpt-4o-mini", "--seconds", "5",
+             "--hardware", "l4", "--rent")  # fmt: skip
     code, answer, words = told(server, "size", *asked, "--out", str(out))
     assert code == 0, words
     assert answer["knee"]["low"] <= answer["knee"]["rate_per_s"] <= answer["knee"]["high"]
@@ -130,7 +131,8 @@ def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Pat
 
 
 def test_no_size_keeps_what_one_user_alone_breaks(server: Served, trace: Path) -> None:
-    code, answer, _ = told(server, "size", "--trace", str(trace), "--slo", "p50 e2e < 1ms", "--seconds", "6")
+    code, answer, _ = told(server, "size", "--trace", str(trace), "--slo", "p50 e2e < 1ms", "--seconds", "3",
+                           "--set", "hardware_usd=500")  # fmt: skip
     assert code == 2
     assert "No rate keeps p50 e2e < 1ms" in answer["error"]["what"]
     assert "With one user alone 100.0%" in answer["error"]["why"]
@@ -142,7 +144,11 @@ def test_no_size_keeps_what_one_user_alone_breaks(server: Served, trace: Path) -
         (("--slo", "p99 e2e < 5 parsec", "--rate", "3"), "position 11"),
         (("--slo", "p99 e2e < 1s"), "how much traffic"),
         (("--slo", "p99 e2e < 1s", "--trace", "EMPTY"), "is empty"),
-        (("--slo", "p99 e2e < 1s", "--rate", "3", "--against", "no-such-model"), "no-such-model"),
+        (
+            ("--slo", "p99 e2e < 1s", "--rate", "3", "--hardware", "l4", "--rent", "--against", "no-such-api"),
+            "no-such-api",
+        ),
+        (("--slo", "p99 e2e < 1s", "--rate", "3"), "what an instance runs on"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_measured(

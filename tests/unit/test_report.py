@@ -200,8 +200,9 @@ def test_cost_shows_the_bill_the_naive_way_and_the_catalogue(tmp_path: Path) -> 
 def test_what_is_missing_is_asked_for() -> None:
     for words, asked in (
         (["cost"], "what one instance carries"),
-        (["verdict", "--rate", "5", "--tokens", "1/1"], "no API to compare"),
-        (["verdict", "--rate", "5", *MONEY[2:]], "how many"),
+        (["cost", "--rate", "5"], "what an instance runs on"),
+        (["verdict", "--rate", "5", "--tokens", "1/1", "--set", "hardware_usd=0"], "no API to compare"),
+        (["verdict", "--rate", "5", *MONEY], "how many"),
         (["cost", "--rate", "5", "--set", "pue"], "no value"),
         (["cost", "--rate", "5", "--tokens", "5"], "not IN/OUT"),
         (["cost", "--rate", "5", "-r", "0"], "over 0"),

@@ -57,6 +57,18 @@ def rows(url: str, api_key: str | None) -> list[dict[str, Any]]:
         return []
 
 
+def engine_of(url: str, model: str, api_key: str | None) -> tuple[str, int]:
+    """(engine, threads of a worker) of a Freehold's model; ("", 0) of any other server."""
+    from freehold.cli.http import get_json
+
+    try:
+        models = get_json(url, "/freehold/info", api_key)["models"]
+    except (FreeholdError, KeyError):
+        return "", 0
+    card: dict[str, Any] = next((each for each in models if each["id"] == model), {})
+    return str(card.get("engine", "")), int(card.get("threads") or 0)
+
+
 def steps_of(url: str, api_key: str | None, worker: str, last: int) -> list[StepRecord]:
     """The newest steps of a Freehold's worker."""
     from freehold.cli.http import get_json

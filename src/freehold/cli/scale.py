@@ -178,6 +178,7 @@ def _show(console: Console, told: dict[str, Any], across: list[Level], up: list[
     from rich.table import Table
 
     from freehold.sizing.figure import usd
+    from freehold.sizing.report.fleet import LEAST
     from freehold.sizing.scaling import WORDS
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -202,7 +203,7 @@ def _show(console: Console, told: dict[str, Any], across: list[Level], up: list[
     for row in told["levels"][1 : len(across)]:
         parts = sorted(row["scaled"]["lost"].items(), key=lambda each: -each[1])
         if parts:
-            words = ", ".join(f"{WORDS[name]} {share:.0%}" for name, share in parts if share >= 0.005)
+            words = ", ".join(f"{WORDS[name]} {share:.0%}" for name, share in parts if share >= LEAST)
             console.print(f"{row['instances']} {plan.unit} lost, of the ideal: {words}", markup=False, soft_wrap=True)
     busy = max(each.client_cpu for each in (*across, *up))
     if busy > 0.8:

@@ -6,7 +6,10 @@ trace through fleets until one keeps the SLO, and asks what that costs beside a 
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,15 +107,17 @@ def _size(
 
     url, model, api, api_key = server
     objectives = parse(slo)
+    begun_s = time.perf_counter()
     quick, seconds, processes = how
     plan = plan_of(seconds or (None if quick else LONGEST), quick)
-    money.gather(bill.asked(None, "1"))  # what is wrong with it is told before minutes of measuring
     if out is not None and (out / "size.json").exists():
         raise UsageError(f"{out} has an answer in it already.", next="Name another folder with --out, or remove it.")
     rows = traffic.read(asked)
     if rows is None:
         traffic.work_of(asked, None, seconds=1.0)  # no traffic at all is told before minutes of measuring, too
     target = target_of(url, model, api, api_key, True, patience_s(objectives))
+    bill = steps.on_hardware(bill, url, target.model, api_key, console)
+    money.gather(bill.asked(None, "1"))  # what is wrong with it is told before minutes of measuring
     fit = traffic.fitted(rows, asked, traffic.context_of(url, target.model, api_key))
     if fit and fit.words:
         console.print(fit.words, markup=False, soft_wrap=True)
@@ -124,9 +129,10 @@ def _size(
         stretch = round(knee.knee_per_s * plan.longest_s) if fit else 0
         answer = steps.rightsized(work, known, objectives, capacity, fleet[0], stretch)
         told = steps.told_of(url, knee, capacity, known, instances, answer, fleet[1], work, objectives)
-        told["cut_share"] = fit.cut_share if fit else 0.0
+        told |= {"cut_share": fit.cut_share if fit else 0.0, "cut": fit.words if fit else ""}
         _show(console, told, answer, objectives)
         told |= steps.bill_of(place, capacity, answer, bill, console)
+        told |= {"seconds": time.perf_counter() - begun_s, "command": shlex.join(["freehold", *sys.argv[1:]])}
         money.keep(place, "size.json", told)
         steps.report(place, console, kept=out is not None)
     return told

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from freehold.slo import Objective
 
 
+ON_PROCESSORS = ("openvino", "llamacpp")
+VIRTUAL = "cloud-2vcpu"
+
+
 class Bill(Record, frozen=True):
     """What was said about the money."""
 
@@ -42,6 +49,25 @@ class Bill(Record, frozen=True):
             tokens=claimed[1], api=self.against, prices=self.prices, model="", weights="",
             assume=(*fixed, *self.assume),
         )  # fmt: skip
+
+
+def on_hardware(bill: Bill, url: str, model: str, api_key: str | None, console: Console) -> Bill:
+    """The bill with what an instance runs on. Where nobody says it and the server runs on a processor, a rented virtual
+    machine with as many threads is assumed. Raises `UsageError` for any other server."""
+    from freehold.cli import fleet_law
+
+    if bill.hardware or money.says_hardware(bill.assume):
+        return bill
+    engine, threads = fleet_law.engine_of(url, model, api_key)
+    if engine not in ON_PROCESSORS:
+        return bill
+    count = max(1, math.ceil(threads / 2))
+    name = VIRTUAL if count == 1 else f"{count}x {VIRTUAL}"
+    console.print(
+        f"Nobody has said what an instance runs on: {name}, rented, is assumed (--hardware NAME says better).",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return msgspec.structs.replace(bill, hardware=name, rent=True)
 
 
 def measure(
@@ -101,6 +127,8 @@ def told_of(
     url: str, knee: Knee, capacity: Capacity, known: Known, measured_with: int, answer: Answer, running: int | None,
     work: Work, objectives: tuple[Objective, ...],
 ) -> dict[str, Any]:  # fmt: skip
+    from freehold.sizing.traffic import per_minute
+
     error = answer.simulated_per_s / capacity.rate_per_s - 1.0
     told: dict[str, Any] = {
         "sentence": _sentence(answer, running),
@@ -129,6 +157,8 @@ def told_of(
         "law_error": known.error,
         "law_source": known.source,
         "url": url,
+        "tried": answer.tried,
+        "per_minute": per_minute(work.arrival_s),
     }
     if running is not None:
         told["running"] = running
@@ -163,7 +193,7 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
         f"spares={answer.with_spare - answer.instances}",
     )
     asked = bill.asked(folder, f"{answer.mean_per_s * MONTH_S * capacity.success_share:.0f}", fixed)
-    found = money.gather(asked)
+    found = _derived(money.gather(asked), fixed)
     each = per_answer(found.inputs, found.answers)
     told: dict[str, Any] = {
         "cost_per_successful_request_usd": each,
@@ -172,7 +202,7 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
     }
     if bill.against or bill.prices:
         decided, whole = decided_of(asked, found)
-        money.keep(folder, "verdict.json", whole)
+        money.keep(folder, "verdict.json", {**whole, "command": shlex.join(["freehold", *sys.argv[1:]])})
         told |= {"verdict": decided.decision, "verdict_sentence": decided.sentence}
         console.print(f"\n{decided.sentence}", markup=False, soft_wrap=True)
     else:
@@ -180,6 +210,19 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
         console.print(bills.bill_table(f"\n{answer.with_spare} instances", own))
         console.print("No API to compare with: name its model with --against.", style="dim")
     return told
+
+
+def _derived(found: money.Gathered, fixed: tuple[str, ...]) -> money.Gathered:
+    """What was fixed was not said by anybody: it follows from the fleet."""
+    from freehold.sizing.figure import parse
+
+    inputs = dict(found.inputs)
+    for text in fixed:
+        name, _, value = text.partition("=")
+        if inputs[name].value == parse(name, value).value:
+            source = "so that the bill is that of the fleet that holds the SLO on this traffic"
+            inputs[name] = msgspec.structs.replace(inputs[name], basis="derived", source=source)
+    return msgspec.structs.replace(found, inputs=inputs)
 
 
 def report(folder: Path, console: Console, *, kept: bool) -> None:

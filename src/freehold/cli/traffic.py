@@ -63,7 +63,7 @@ class Fitted(Record, frozen=True):
             return ""
         return (
             f"{self.cut_share:.1%} of the requests of {self.trace.name} don't fit a context of {self.context_tokens} "
-            "tokens and were cut to it: everything below is about the traffic that is left."
+            "tokens and were cut to it: all of this is about the traffic that is left."
         )
 
 

@@ -45,6 +45,13 @@ class Kept(Record, frozen=True):
         return self.missed <= self.allowed
 
 
+class Tried(Record, frozen=True):
+    """One fleet that was played."""
+
+    instances: int
+    kept: tuple[Kept, ...]
+
+
 class Answer(Record, frozen=True):
     """The smallest fleet that holds, and how it fares."""
 
@@ -64,6 +71,8 @@ class Answer(Record, frozen=True):
     """What the simulator had to be slowed by to agree with the measurement: 1.0 is no error."""
     simulated_per_s: float
     """Capacity of one instance before that."""
+    tried: tuple[Tried, ...] = ()
+    """Every fleet that was played, by size."""
 
 
 def size(
@@ -74,13 +83,13 @@ def size(
     before = simulated_capacity(work, fleet, objectives, stretch)
     slowness = calibrate(work, fleet, objectives, capacity.low, before, stretch)
     slowed = msgspec.structs.replace(fleet, slowness=fleet.slowness * slowness)
-    instances, played = smallest(work, slowed, objectives)
+    instances, tried = smallest(work, slowed, objectives)
     mean_per_s, peak_per_s = rates(work.arrival_s)
     wide = max(1, instances)
     return Answer(
         instances=instances,
         with_spare=instances + spare,
-        kept=fares(work, played, objectives),
+        kept=next(each.kept for each in tried if each.instances == instances),
         mean_per_s=mean_per_s,
         peak_per_s=peak_per_s,
         utilisation_mean=mean_per_s / (capacity.rate_per_s * wide),
@@ -88,30 +97,29 @@ def size(
         erlang_instances=erlang_instances(work, slowed, objectives),
         slowness=slowness,
         simulated_per_s=before,
+        tried=tried,
     )
 
 
-def smallest(work: Work, fleet: Fleet, objectives: tuple[Objective, ...]) -> tuple[int, Played]:
-    """The fewest replicas with which every objective is kept, and that play."""
+def smallest(work: Work, fleet: Fleet, objectives: tuple[Objective, ...]) -> tuple[int, tuple[Tried, ...]]:
+    """The fewest replicas with which every objective is kept, and every fleet that was played, by size."""
+    tried: dict[int, Tried] = {}
 
-    def holds(replicas: int) -> Played | None:
+    def holds(replicas: int) -> bool:
         played = play_in_cells(work, msgspec.structs.replace(fleet, replicas=replicas))
-        return played if all(kept.holds for kept in fares(work, played, objectives)) else None
+        tried[replicas] = Tried(instances=replicas, kept=fares(work, played, objectives))
+        return all(kept.holds for kept in tried[replicas].kept)
 
     low, high = 0, 1
-    while (found := holds(high)) is None:
+    while not holds(high):
         low, high = high, high * 2
         if high > MOST_INSTANCES:
             alone = "Even an instance for each request is too slow for it, or a request fails by itself."
             raise UsageError("No number of instances keeps this SLO.", alone, "Ask for less, or serve a faster model.")
     while high - low > 1:
         middle = (low + high) // 2
-        played = holds(middle)
-        if played is None:
-            low = middle
-        else:
-            high, found = middle, played
-    return high, found
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high, tuple(tried[replicas] for replicas in sorted(tried))
 
 
 def fares(work: Work, played: Played, objectives: tuple[Objective, ...]) -> tuple[Kept, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from freehold.core import Json, Record
 from freehold.sizing.figure import Figure, amount, usd
-from freehold.sizing.report import bills, measured, scaling
+from freehold.sizing.report import bills, fleet, measured
 from freehold.sizing.report.compare import Change, compare, offered_differ
 from freehold.sizing.report.run import FILES, SAMPLES, Run
 from freehold.sizing.report.sections import Section, Table
@@ -25,13 +25,14 @@ class Document(Record, frozen=True):
 def document(run: Run) -> Document:
     """The report of one folder."""
     made = (
+        fleet.size(run),
         bills.money(run),
         measured.knee(run),
         measured.sweep(run),
+        fleet.traffic(run),
         bills.staircase(run),
         measured.timeline(run),
-        bills.size(run),
-        scaling.scale(run),
+        fleet.scale(run),
         bills.inputs(run),
         measured.machine(run),
     )

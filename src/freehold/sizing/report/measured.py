@@ -42,7 +42,8 @@ def knee(run: Run) -> Section | None:
         text.append(f"Why it breaks: {told['cause']['words']}")
     metric, limit_ms = _bound(told)
     rates = sorted((_rate(one, metric) for one in told.get("rates", [])), key=lambda row: float(row["rate_per_s"]))
-    plot = _latency_plot(rates, capacity, metric, limit_ms) if len(rates) > 1 else None
+    different = len({float(row["rate_per_s"]) for row in rates}) > 1
+    plot = _latency_plot(rates, capacity, metric, limit_ms) if different else None
     head = ("requests/s", f"p50 {metric} ms", "p95 ms", "p99 ms", "seconds", "verdict")
     keys = ("rate_per_s", "p50_ms", "p95_ms", "p99_ms", "seconds", "verdict")
     rows = tuple(tuple(cell(row.get(key)) for key in keys) for row in rates)
