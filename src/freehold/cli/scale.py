@@ -70,6 +70,7 @@ def scale(
     from rich.console import Console
 
     from freehold.cli.load_plan import INPUT_TOKENS, OUTPUT_TOKENS, seconds_of
+    from freehold.cli.money import keep, plain
     from freehold.cli.scale_run import Bench
 
     counts = _counts(what, workers)
@@ -84,13 +85,9 @@ def scale(
     told = _told(across, up, plan)
     _show(console, told, across, up, plan)
     if out is not None:
-        from freehold.cli.money import keep
-
         keep(out, "scale.json", told)
         console.print(f"Written to {out / 'scale.json'}; `freehold report {out}` makes a page of it.", markup=False)
     if as_json:
-        from freehold.cli.money import plain
-
         print_json(plain(told))
 
 
