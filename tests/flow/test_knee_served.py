@@ -125,6 +125,8 @@ def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Pat
     assert "the simulator's own error" in words
     page = (out / "report.html").read_text()
     assert answer["verdict_sentence"].split(":")[0] in page
+    for title in ("How many instances", "The traffic", "The money", "Latency against rate", "Where it flips"):
+        assert f">{title}</h2>" in page
     assert json.loads((out / "size.json").read_text())["instances"] == answer["instances"]
     assert (out / "knee.json").exists()
     assert list(out.glob("trial-*/samples.jsonl"))

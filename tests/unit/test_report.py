@@ -209,3 +209,16 @@ def test_what_is_missing_is_asked_for() -> None:
     ):
         with pytest.raises(UsageError, match=asked):
             CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_a_simulation_tells_how_far_it_is_off_from_what_was_measured(tmp_path: Path) -> None:
+    words = ["simulate", "--slo", "p99 e2e < 2s", "--rate", "5", "--input-tokens", "64", "--output-tokens", "32"]
+    told = json.loads(run(*words, "--json").splitlines()[-1])
+    assert told["holds"]
+    assert "simulation_error" not in told
+    folder = make(tmp_path / "run")
+    told = json.loads(run(*words, "--measured", str(folder), "--json").splitlines()[-1])
+    assert told["simulation_error"] == pytest.approx(
+        told["simulated_capacity_per_s"] / told["measured_capacity_per_s"] - 1
+    )
+    assert told["simulation_within_interval"] is False

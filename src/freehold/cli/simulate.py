@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,9 +11,14 @@ from freehold.cli.output import JsonFlag, print_json
 from freehold.cli.traffic import Growth, Input, Longest, Output, Rate, Slo, Trace, TraceFormat
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from freehold.profile import Profile
     from freehold.sizing.work import Played, Work
 
 Text = str | None
+STRETCH_S = 300.0
+"""Of a trace, as a knee's trials see it."""
 
 
 def simulate(
@@ -27,44 +33,85 @@ def simulate(
     longest: Longest = None,
     growth: Growth = 1.0,
     seconds: Annotated[Text, typer.Option("--seconds", metavar="TIME", help="Without a trace: 1h.")] = None,
+    measured: Annotated[
+        Path | None, typer.Option("--measured", metavar="DIR", help="Folder of `freehold knee` on one such instance.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Play traffic through a fleet of a profile in virtual time: it proposes, only a measurement certifies."""
-    import time
-
     from rich.console import Console
 
     from freehold.cli import traffic
     from freehold.cli.load_plan import seconds_of
     from freehold.profile import open_profile
+
+    asked = traffic.Traffic(trace, trace_format, rate, input_tokens, output_tokens, longest, growth, seed)
+    known = open_profile(profile)
+    fit = traffic.fitted(traffic.read(asked), asked, known.context_tokens)
+    work = traffic.work_of(asked, fit.trace if fit else None, seconds=seconds_of(seconds or "1h", "--seconds"))
+    told = {"replicas": replicas, "profile": profile, "cut_share": fit.cut_share if fit else 0.0}
+    told |= _played(work, known, replicas, slo, seed)
+    if measured:
+        told |= _error(measured, work, known, stretched=fit is not None)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    if fit and fit.words:
+        console.print(fit.words, markup=False)
+    _show(console, told)
+    if as_json:
+        print_json(told)
+
+
+def _played(work: Work, profile: Profile, replicas: int, slo: list[str], seed: int) -> dict[str, Any]:
+    import time
+
     from freehold.sizing.cells import play_in_cells
     from freehold.sizing.rightsize import fares
     from freehold.sizing.work import Fleet
     from freehold.slo import parse
 
     objectives = parse(slo)
-    span_s = seconds_of(seconds, "--seconds") if seconds else 3600.0
-    asked = traffic.Traffic(trace, trace_format, rate, input_tokens, output_tokens, longest, growth, seed)
-    told_profile = open_profile(profile)
-    fit = traffic.fitted(traffic.read(asked), asked, told_profile.context_tokens)
-    work = traffic.work_of(asked, fit.trace if fit else None, seconds=span_s)
     begun_s = time.perf_counter()
-    played = play_in_cells(work, Fleet(profile=told_profile, replicas=replicas), seed=seed)
+    played = play_in_cells(work, Fleet(profile=profile, replicas=replicas), seed=seed)
     took_s = time.perf_counter() - begun_s
     kept = fares(work, played, objectives)
-    told = {"replicas": replicas, "profile": profile, "requests": len(work.arrival_s), **_figures(work, played)}
-    told |= {"objectives": kept, "holds": all(each.holds for each in kept), "took_s": took_s}
-    told |= {"cut_share": fit.cut_share if fit else 0.0}
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    if fit and fit.words:
-        console.print(fit.words, markup=False)
-    for each in kept:
+    told = {"requests": len(work.arrival_s), **_figures(work, played), "objectives": kept}
+    return told | {"holds": all(each.holds for each in kept), "took_s": took_s}
+
+
+def _show(console: Console, told: dict[str, Any]) -> None:
+    for each in told["objectives"]:
         verdict = "kept" if each.holds else "broken"
         console.print(f"{each.objective}: {verdict}, {each.missed:.2%} missed of {each.allowed:.2%}", markup=False)
     console.print(_line(told), markup=False)
-    if as_json:
-        print_json(told)
+    if "simulation_error" not in told:
+        console.print("nothing measured to compare with (--measured DIR): how far off this is isn't known", style="dim")
+        return
+    where = "within" if told["simulation_within_interval"] else "outside"
+    console.print(
+        f"one simulated instance carries {told['simulated_capacity_per_s']:.2f} requests/s at the measured SLO, the "
+        f"measured one {told['measured_capacity_per_s']:.2f}: {told['simulation_error']:+.1%}, {where} its interval",
+        markup=False,
+    )
+
+
+def _error(folder: Path, work: Work, profile: Profile, *, stretched: bool) -> dict[str, Any]:
+    """How far one simulated instance is off from the measured one, in requests/s at the SLO of that measurement."""
+    from freehold.cli.money import read
+    from freehold.sizing.capacity import from_knee
+    from freehold.sizing.rightsize import simulated_capacity
+    from freehold.sizing.slo import parse
+    from freehold.sizing.work import Fleet
+
+    found = from_knee(read(folder / "knee.json"), str(folder / "knee.json"))
+    stretch = round(found.rate_per_s * STRETCH_S) if stretched else 0
+    simulated = simulated_capacity(work, Fleet(profile=profile, replicas=1), parse([found.slo]), stretch)
+    return {
+        "measured_capacity_per_s": found.rate_per_s,
+        "simulated_capacity_per_s": simulated,
+        "simulation_error": simulated / found.rate_per_s - 1.0,
+        "simulation_within_interval": found.low <= simulated <= found.high,
+    }
 
 
 def _figures(work: Work, played: Played) -> dict[str, Any]:
