@@ -100,8 +100,8 @@ def _error(folder: Path, work: Work, profile: Profile, *, stretched: bool) -> di
     from freehold.cli.money import read
     from freehold.sizing.capacity import from_knee
     from freehold.sizing.rightsize import simulated_capacity
-    from freehold.sizing.slo import parse
     from freehold.sizing.work import Fleet
+    from freehold.slo import parse
 
     found = from_knee(read(folder / "knee.json"), str(folder / "knee.json"))
     stretch = round(found.rate_per_s * STRETCH_S) if stretched else 0
