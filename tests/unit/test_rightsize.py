@@ -165,7 +165,21 @@ def test_a_law_is_found_again_in_its_own_steps(law: StepLaw, seed: int) -> None:
     for read, running, context in ((0, 1, 100), (0, 32, 9000), (300, 8, 3000)):
         assert step_ms(fit.law, read, running, context) == pytest.approx(step_ms(law, read, running, context), rel=0.02)
     assert fit.error < 0.01
-    assert fit.gap_ms == 0.2
+    assert fit.gap_ms == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("scatter", [0.1, 0.5, 1.0])
+def test_a_law_takes_as_long_as_what_was_seen_however_it_scatters(scatter: float) -> None:
+    rng = np.random.default_rng(3)
+    law = StepLaw(base_ms=2.0, sequence_ms=0.5)
+    steps = []
+    for _ in range(2000):
+        running = int(rng.integers(1, 33))
+        ms = step_ms(law, 0, running, 0) * float(rng.lognormal(0.0, scatter))
+        steps.append(StepRecord(0, running, 0, running, ms, None))
+    fit = fit_steps(steps)
+    told = sum(step_ms(fit.law, 0, step.running, 0) for step in steps)
+    assert told == pytest.approx(sum(step.step_ms for step in steps), rel=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
