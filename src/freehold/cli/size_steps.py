@@ -53,7 +53,7 @@ class Bill(Record, frozen=True):
 
 def on_hardware(bill: Bill, url: str, model: str, api_key: str | None, console: Console) -> Bill:
     """The bill with what an instance runs on. Where nobody says it and the server runs on a processor, a rented virtual
-    machine with as many threads is assumed. Raises `UsageError` for any other server."""
+    machine with as many threads is assumed; of any other server `money.gather` asks for it."""
     from freehold.cli import fleet_law
 
     if bill.hardware or money.says_hardware(bill.assume):

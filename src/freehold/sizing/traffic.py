@@ -36,8 +36,8 @@ def grown(at_s: Floats, prompt_tokens: Ints, output_tokens: Ints, growth: float,
 
 
 def per_minute(arrival_s: Floats, most: int = 240) -> list[tuple[float, float]]:
-    """(minute, requests a second) of equal windows, of whole minutes where the traffic is longer than `most` of them;
-    windows of seconds for a trace of under ten minutes."""
+    """(minute, requests a second) of equal windows: a minute each, several where there would be more than `most` of
+    them; sixtieths of traffic of under ten minutes."""
     span_s = float(arrival_s[-1] - arrival_s[0])
     window_s = max(1.0, span_s / 60) if span_s < 600 else 60.0 * np.ceil(span_s / 60 / most)
     counts = np.bincount(((arrival_s - arrival_s[0]) // window_s).astype(np.int64))
