@@ -32,6 +32,7 @@ from freehold.cli import (
     restarts,
     review,
     rollout,
+    scale,
     serve,
     simulate,
     size,
@@ -69,6 +70,7 @@ app.command("size", rich_help_panel=MEASURE)(size.size)
 app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
+app.command("scale", rich_help_panel=MEASURE)(scale.scale)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("cost", rich_help_panel=MONEY)(cost.cost)
 app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
