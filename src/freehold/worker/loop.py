@@ -14,12 +14,11 @@ from freehold import log, order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume
 from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
-from freehold.worker.job import Job, embedded, places
+from freehold.worker.job import Job, add_to, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.reach import AGAIN_S, Reach
@@ -201,21 +200,10 @@ class WorkLoop:
         else:
             try:
                 for choice in range(places(claim)):
-                    self._add(job, choice)
+                    add_to(self._engine, job, choice)
             except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
                 self._engine.abort(job.id)
                 self._publish([failed_chunk(job.id, failure_of(error, job.id))])
-
-    def _add(self, job: Job, choice: int) -> None:
-        given = job.given_to(choice)
-        if any(chunk.finish is not None for chunk in given):
-            return
-        try:
-            self._engine.add(job.request, choice, given)
-        except CannotResume as error:
-            log.event("request.anew", id=job.id, choice=choice, why=error.why)
-            job.anew(choice)
-            self._engine.add(job.request, choice)
 
     def _running(self) -> int:
         """Answers that have not ended."""
