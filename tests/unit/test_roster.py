@@ -28,7 +28,7 @@ def clock() -> VirtualClock:
 
 @pytest.fixture
 def roster(redis_server: RedisServer, clock: VirtualClock) -> Iterator[Roster]:
-    link = RedisLink(redis_server.url, secrets.token_hex(4), None, TIMEOUT_S)
+    link = RedisLink(redis_server.url, secrets.token_hex(4), None, TIMEOUT_S, 0.0)
     roster = Roster(link, clock)
     yield roster
     roster.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 from freehold import log
@@ -16,6 +17,7 @@ from freehold.errors import FreeholdError
 from freehold.gateway.attach import catch_up
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
+from freehold.gateway.insist import insist
 from freehold.gateway.losses import OTHERS_S, let_go
 from freehold.ledger.protocol import Progress
 from freehold.pipe import life_of
@@ -36,16 +38,18 @@ async def out_of_sight(desk: Desk, line: Line) -> None:
         log.event("worker.out_of_sight", level="warning", worker=line.owner, running=len(mine))
     for id, inbox in mine:
         del inbox.workers[id]
-    await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])
+    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine] + desk.unrecorded.of(line)
+    await insist(partial(desk.ledger.checkpoint, seen), lambda: desk.draining)
 
 
 async def ended_elsewhere(desk: Desk, lives: Collection[str]) -> None:
     """A supervisor tells which of its workers' lives have ended: others go on with what they held."""
-    fresh = set(lives) - desk.ended
-    desk.ended |= fresh
+    fresh = set(lives) - desk.fleet.ended
+    desk.fleet.ended |= fresh
     if not fresh:
         return
-    held = {owner for owner, _, _ in await desk.ledger.holders() if life_of(owner) in fresh}
+    holders = await insist(desk.ledger.holders, lambda: desk.draining)
+    held = {owner for owner, _, _ in holders if life_of(owner) in fresh}
     if not held:
         return
     mine = [
@@ -56,14 +60,14 @@ async def ended_elsewhere(desk: Desk, lives: Collection[str]) -> None:
     await desk.ledger.checkpoint([Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine])
     await asyncio.sleep(OTHERS_S)
     for owner in held:
-        gone = await desk.ledger.abandon(owner)
+        gone = await insist(partial(desk.ledger.abandon, owner), lambda: desk.draining)
         if any(gone):  # else another gateway was first
             await let_go(desk, owner, gone)
 
 
 async def read_along(desk: Desk) -> None:
     """For ever: tell the readers of what can't be heard here what the ledger has of it."""
-    next_waiting_s, round, looks = 0.0, 0, 0
+    next_waiting_s, round, looks, why = 0.0, 0, 0, ""
     while True:
         await asyncio.sleep(LOOK_S)
         round += 1
@@ -78,8 +82,11 @@ async def read_along(desk: Desk) -> None:
             if time.monotonic() >= next_waiting_s:
                 next_waiting_s, looks = time.monotonic() + WAITING_LOOK_S, looks + 1
                 await _look_at_waiting(desk, looks)
+            why = ""
         except FreeholdError as error:
-            log.event("gateway.store", level="error", why=str(error))
+            if str(error) != why:
+                log.event("gateway.store", level="error", why=str(error))
+            why = str(error)
             await asyncio.sleep(WAITING_LOOK_S)
 
 
@@ -95,7 +102,8 @@ async def _look_at_waiting(desk: Desk, round: int) -> None:
             continue
         told = await desk.ledger.progress(id)
         if told is None or told.state == "done" or (told.state == "running" and told.chunks):
-            desk.begun_unheard(id)
+            desk.waiting_ids.discard(id)
+            desk.intake.begun(id, None, None)
             await catch_up(desk, id, inbox)
 
 

@@ -32,7 +32,7 @@ def chat_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(ChatRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.fleet.card(wanted.model)
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)
@@ -41,7 +41,7 @@ def chat_route(desk: Desk) -> Handler:
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
         id = inbox.request.id
         with naming(chat_names(plan)):
-            async with Follower(desk, inbox, receive) as reader:
+            async with Follower(desk, call, receive, inbox) as reader:
                 if wanted.stream:
                     await send_stream(call, reader, told.telling(id, inbox.requests), send)
                     return

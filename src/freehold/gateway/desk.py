@@ -9,28 +9,32 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 
 from freehold import log
-from freehold.core import Chunk, Failure, ModelCard, Request
+from freehold.core import Chunk, Failure, Request
 from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
-from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
+from freehold.gateway.reader import Reader
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
+from freehold.gateway.unrecorded import Unrecorded
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.settings import ObserveConfig, ServerConfig
 from freehold.telemetry.metrics import Metrics
 
-Spawn = Callable[[Coroutine[object, object, None]], object]
+Spawn = Callable[[Coroutine[object, object, object]], object]
 
 
 class Desk:
@@ -43,15 +47,13 @@ class Desk:
     ) -> None:  # fmt: skip
         self.name = name
         """Among several gateways that share a store: of this process alone. Empty where it is the only one."""
-        self.ended: set[str] = set()
-        """Lives of workers that their supervisors told are over."""
         self.ledger = ledger
         self.fleet = fleet
         self.wake = ledger.on_visible = Rouse(fleet)
         self.supervisor = Supervisor()
         self.server = server
         self.metrics = metrics
-        self.observe = observe or Observe(ObserveConfig())
+        self.observe = observe or Observe(ObserveConfig(), fleet)
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
         self.began_s = time.monotonic()
@@ -63,8 +65,9 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
+        self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
-        self.intake = Intake(fleet, server, metrics, self._given, key_of)
+        self.intake = Intake(fleet, server, metrics, self._given, key_of, self.observe.config.runaway_tokens)
 
     # ---- for the routes ----
 
@@ -83,10 +86,6 @@ class Desk:
         """Requests that somebody waits for."""
         return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
 
-    async def card(self, model: str | None) -> ModelCard:
-        """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
-        return await self.fleet.card(model)
-
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""
         if self.draining:
@@ -99,19 +98,22 @@ class Desk:
         they gave since waits in the inbox. Where an idempotency key is known, the inbox is that of the requests which
         were accepted with it: its ids are others. Raises `Conflict` if they came with another body.
 
-        `lasting`: they go on without a reader (`keep` must be set).
+        `lasting`: they go on without a reader (`keep` must be set). Likewise if `resumable_s` has no end.
         """
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request, self.name) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
+        inbox.capped = self.intake.is_capped(requests)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)
+        self.observe.deepest = max(self.observe.deepest, self.waiting)
         try:
             ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
             self.forget(*(request.id for request in requests))
-            self.cancel_later(request.id for request in requests)
+            # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
+            self.cancel_later(request.id for request in requests if request.idempotency_key is None)
             raise
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
@@ -158,7 +160,7 @@ class Desk:
         if not whole and (not reader.cancels or inbox.readers or inbox.lasting):
             return
         then = self._delivered if whole else self._give_up_on
-        if inbox.resumable_s:  # sent isn't received, and who vanished may come back
+        if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
             asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
         else:
             then(inbox)
@@ -173,6 +175,7 @@ class Desk:
         self.forget(*unfinished)
         self.cancel_later(unfinished)
         self._delivered(inbox)
+        self.observe.ended(inbox)
 
     def _delivered(self, inbox: Inbox) -> None:
         """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""
@@ -189,12 +192,6 @@ class Desk:
             if self.name and id not in self.waiting_ids and id not in inbox.workers:
                 line.send(Follow(id, self.name))
 
-    def begun_unheard(self, id: str) -> None:
-        """The ledger tells of it, not a worker."""
-        self.waiting_ids.discard(id)
-        self.intake.begun(id, None, None)
-        self._alarms.clear(id)
-
     def tokens(self, line: Line, frame: Tokens) -> None:
         """Hand the chunks of one step to their readers."""
         inboxes = self.inboxes
@@ -202,10 +199,12 @@ class Desk:
             inbox = inboxes.get(id)
             if inbox is not None and inbox.begun(id, line, begun.attempt):
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
+                inbox.live = self.observe.live_of(line.worker)
                 self.waiting_ids.discard(id)
                 self.intake.begun(id, line, inbox.queued_ms)
                 self._alarms.clear(id)
         self.intake.stepped(line, frame.chunks)
+        self.unrecorded.note(line, frame.unrecorded, inboxes)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
             if inbox is None:
@@ -249,6 +248,7 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
+            self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -269,6 +269,7 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
+            self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:
@@ -283,11 +284,8 @@ class Desk:
             self._idle.set()
 
     def cancel_later(self, ids: Iterable[str]) -> None:
-        async def cancel(ids: Sequence[str]) -> None:
-            for id in ids:
-                await self.ledger.cancel(id)
-
-        self.spawn(cancel(list(ids)))
+        for id in ids:
+            self.spawn(insist(partial(self.ledger.cancel, id), lambda: self.draining))
 
     def tell(self, line: Line | None, frame: Cancel | Follow) -> None:
         """Send to the worker that has it, or to all while nobody knows which."""

@@ -25,11 +25,11 @@ def embeddings_route(desk: Desk) -> Handler:
 
     async def embeddings(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(EmbeddingRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.fleet.card(wanted.model)
         call.model = card.name
         request = with_meta(embedding_request(wanted, card, call, desk.server), call, None)
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
-        async with Follower(desk, inbox, receive) as reader:
+        async with Follower(desk, call, receive, inbox) as reader:
             collected = await collect(reader)
         note_first(call, inbox)
         if collected.embeddings is None:

@@ -50,6 +50,8 @@ class Fleet:
         self._statuses: dict[str, WorkerStatus] = {}
         self._cards: dict[str, ModelCard] = {}
         self._remembered: dict[str, ModelCard] = {}
+        self.ended: set[str] = set()
+        """Lives that other hosts' supervisors told are over."""
         self.elsewhere = False
         """Somebody works for this store, by its roster: perhaps out of this gateway's reach."""
         self._hosts: dict[str, dict[str, WorkerStatus]] = {}
@@ -150,13 +152,10 @@ class Fleet:
         return next((host for host, rows in self._hosts.items() if worker in rows), None)
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected or on the way, and has not been for `grace_s`."""
-        return (
-            not self.elsewhere
-            and not self.someone_coming()
-            and not self.lines
-            and time.monotonic() - self.lost_s > grace_s
-        )
+        """Nobody is connected, on the way or to be started again, and has not been for `grace_s`."""
+        if self.someone_coming() or self.elsewhere or any(row.state == "dead" for row in self._supervised().values()):
+            return False
+        return not self.lines and time.monotonic() - self.lost_s > grace_s
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""

@@ -25,7 +25,7 @@ def generate_route(desk: Desk) -> Handler:
 
     async def generate(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(GenerateRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.fleet.card(wanted.model)
         call.model = card.name
         request = with_meta(generate_request(wanted, card, call, desk.server), call, None)
         later = wanted.mode == "async"
@@ -35,7 +35,7 @@ def generate_route(desk: Desk) -> Handler:
             return
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
         id = inbox.request.id
-        async with Follower(desk, inbox, receive) as reader:
+        async with Follower(desk, call, receive, inbox) as reader:
             collected = await collect(reader)
         check_not_cancelled(collected)
         note_first(call, inbox)

@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from functools import partial
 
 from freehold import log
 from freehold.core import Failure
 from freehold.errors import FreeholdError, Unavailable
-from freehold.gateway.attach import catch_up
+from freehold.gateway.attach import catch_up, waits_again
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
+from freehold.gateway.insist import insist
 from freehold.ledger.protocol import LetGo, Progress
 from freehold.pipe import Cancel, life_of
 
@@ -33,17 +35,17 @@ OTHERS_S = 0.25
 async def worker_gone(desk: Desk, line: Line) -> None:
     """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
-    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine]
+    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine] + desk.unrecorded.of(line)
     if desk.name:  # others show its answers too, and save what they have when they miss it
-        await desk.ledger.checkpoint(seen)
+        await insist(partial(desk.ledger.checkpoint, seen), lambda: desk.draining)
         await asyncio.sleep(OTHERS_S)
-    gone = await desk.ledger.abandon(line.owner, seen)
+    gone = await insist(partial(desk.ledger.abandon, line.owner, seen), lambda: desk.draining)
     for id, inbox in mine:
         if inbox.workers.get(id) is line:
             del inbox.workers[id]
     await let_go(desk, line.owner, gone)
     for id, inbox in mine:
-        if id not in gone.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
+        if id not in gone.requeued and inbox.is_open(id):  # its end didn't arrive, or it was given back
             await catch_up(desk, id, inbox)
 
 
@@ -54,8 +56,7 @@ async def let_go(desk: Desk, owner: str, gone: LetGo) -> None:
         line = inbox.workers.get(id) if inbox is not None else None
         if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
-            desk.waiting_ids.add(id)
-            desk.intake.requeued(id)
+            waits_again(desk, id)
     for id in (*gone.poisoned, *gone.ended):
         if id in desk.inboxes:
             await catch_up(desk, id, desk.inboxes[id])
@@ -99,6 +100,7 @@ async def _round(desk: Desk) -> None:
         why = desk.fleet.why_not_ready()
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
     await desk.expire()
+    await desk.unrecorded.look()
     await _quiet(desk)
     for owner, gone in (await desk.ledger.reap()).items():
         await let_go(desk, owner, gone)

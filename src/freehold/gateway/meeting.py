@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Coroutine, Sequence
 from urllib.parse import urlsplit
 
 from freehold import log
 from freehold.errors import ConfigError, StoreError
+from freehold.gateway.afar import read_along
 from freehold.gateway.desk import Desk
 from freehold.gateway.pipe_server import PipeServer
 from freehold.ledger.open import open_roster
@@ -19,7 +21,17 @@ REDIS_PORT = 6379
 _NOBODY = Place(id="", name="", secret=b"")
 
 
-async def opened(pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, place: Place) -> Post:
+async def among_others(
+    pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, place: Place | None
+) -> Sequence[Coroutine[None, None, None]]:
+    """What there is to do besides, where others share the store: the pipe is opened to them. Raises `ConfigError`."""
+    if place is None:
+        return ()
+    post = await _opened(pipe, desk, config, store, place)
+    return attend(desk, store, post), read_along(desk)
+
+
+async def _opened(pipe: PipeServer, desk: Desk, config: PipeConfig, store: str, place: Place) -> Post:
     """Listen as `config` says; what is posted. Raises `ConfigError`."""
     bound, port = await pipe.listen_far(config.host, config.port, place.secret)
     host = config.address or bound

@@ -100,9 +100,11 @@ class PipeLine(asyncio.Protocol):
                 before.connection_lost(None)
             self.worker, self.owner = frame.worker, owner(frame.worker, frame.pid, frame.life)
             fleet.hello(self, frame.pid, frame.card)
+            self._desk.observe.look()
             self._desk.connected(self)
         elif isinstance(frame, Status) and self.worker:
             fleet.status(self.worker, frame.status, frame.card)
+            self._desk.observe.told(self.worker, frame)
         elif isinstance(frame, Steps):
             fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
@@ -110,6 +112,7 @@ class PipeLine(asyncio.Protocol):
             fleet.supervised(frame.workers, frame.host, own=not self.far)
             if self.far:
                 self._desk.spawn(ended_elsewhere(self._desk, frame.ended))
+            self._desk.observe.look()
         elif isinstance(frame, Told):
             self._desk.supervisor.told(frame)
         else:

@@ -23,8 +23,9 @@ def is_remote(store: str | Path) -> bool:
     return str(store).startswith(SCHEMES)
 
 
-def open_ledger(store: str | Path, *, fsync: Fsync | None = None) -> Ledger:
+def open_ledger(store: str | Path, *, fsync: Fsync | None = None, loading_s: float = 0.0) -> Ledger:
     """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
+    A Redis that still reads its data after a start is waited for, for `loading_s`.
     With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
     if not is_remote(store):
         return SqliteLedger(store)
@@ -32,7 +33,7 @@ def open_ledger(store: str | Path, *, fsync: Fsync | None = None) -> Ledger:
     from freehold.ledger.redis import RedisLedger
 
     url, prefix = _parts(str(store))
-    return RedisLedger(url, prefix=prefix, fsync=fsync)
+    return RedisLedger(url, prefix=prefix, fsync=fsync, loading_s=loading_s)
 
 
 def open_roster(store: str) -> Roster:
@@ -42,7 +43,7 @@ def open_roster(store: str) -> Roster:
     from freehold.ledger.roster import Roster
 
     url, prefix = _parts(store)
-    return Roster(RedisLink(url, prefix, None, TIMEOUT_S))
+    return Roster(RedisLink(url, prefix, None, TIMEOUT_S, 0.0))
 
 
 def _check_client() -> None:

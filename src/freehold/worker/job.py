@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from freehold import log
 from freehold.core import Answer, Chunk, Failure, Result, Usage
 from freehold.echo import Echo
 from freehold.engine.base import Engine
-from freehold.errors import FreeholdError, ResumeFailed
+from freehold.errors import CannotResume, FreeholdError, ResumeFailed
 from freehold.ledger.protocol import Claim, Ended, Progress
 from freehold.pipe import Begun
 from freehold.worker.failures import failed_chunk
@@ -50,6 +51,12 @@ class Job:
 
     def begun(self) -> Begun:
         return Begun(self.attempt, self.queued_ms, sum(chunk.tokens for chunk in self.chunks[: self.given]))
+
+    def followed_by(self, gateway: str) -> set[str]:
+        """A gateway wants to hear of it from now on: who is to be told all of it now."""
+        if self.asked and gateway:
+            self.asked.add(gateway)
+        return {gateway} if gateway else set()
 
     def given_to(self, choice: int) -> list[Chunk]:
         """What earlier attempts made of one answer."""
@@ -124,6 +131,19 @@ class Job:
 def places(claim: Claim) -> int:
     """How many of the engine's places a request takes."""
     return 1 if claim.request.kind == "embed" else claim.request.n
+
+
+def add_to(engine: Engine, job: Job, choice: int) -> None:
+    """Begin an answer, or go on with it; from its beginning where the engine can't go on."""
+    given = job.given_to(choice)
+    if any(chunk.finish is not None for chunk in given):
+        return
+    try:
+        engine.add(job.request, choice, given)
+    except CannotResume as error:
+        log.event("request.anew", id=job.id, choice=choice, why=error.why)
+        job.anew(choice)
+        engine.add(job.request, choice)
 
 
 def embedded(engine: Engine, job: Job) -> Chunk:

@@ -1,7 +1,8 @@
 """The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
-first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
+Chunks go to the gateway before the ledger, because a reader waits for them; only an end is recorded first: should this
+process die in between, no other makes again, or fails, what a reader was told whole. What the ledger has is at most
+`SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from freehold import log, order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume, StoreError
-from freehold.ledger.protocol import Claim, Ledger
+from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
-from freehold.worker.job import Job, embedded, places
+from freehold.worker.job import Job, add_to, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
+from freehold.worker.reach import AGAIN_S, Reach
 from freehold.worker.steplog import StepLog
 
 LOOK_EVERY_S = 1.0
 """A worker looks into the ledger this often even if nobody wakes it."""
 CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
+EXPIRE_EVERY_S = 0.1
+"""How often a claim also ends what waits past its deadline."""
 SAVE_EVERY_S = 0.05
 """How often what was made goes into the ledger, of all answers together."""
 
@@ -36,10 +39,10 @@ class WorkLoop:
 
     def __init__(
         self, engine: Engine, ledger: Ledger, pipe: Pipes, presence: Presence,
-        *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
-        turned: Callable[[bool], None] = lambda holds: None,
+        *, stop_asked: Callable[[], bool] = lambda: False, hurried: Callable[[], bool] = lambda: False,
+        wake_fds: Sequence[int] = (), clock: Clock | None = None, turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
-        """`turned` is told once a turn whether anything is held: `Lease.turned`."""
+        """`hurried`: the time to finish in is up. `turned` hears once a turn if anything is held: `Lease.turned`."""
         self.steplog = StepLog()
         self._engine = engine
         self._ledger = ledger
@@ -47,6 +50,7 @@ class WorkLoop:
         self._presence = presence
         self._heart = presence.heart
         self._stop_asked = stop_asked
+        self._hurried = hurried
         self._wake_fds = wake_fds
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
@@ -55,15 +59,20 @@ class WorkLoop:
         self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
-        self._ends = Ends(ledger, presence)
+        self._reach = Reach(self._clock, presence.heart)
+        self._ends = Ends(ledger, presence, self._reach)
         self._work_waits = True
         self._next_look_s = 0.0
+        self._next_expire_s = 0.0
         self._next_cancels_s = 0.0
         self._next_save_s = 0.0
 
     def run(self) -> None:
         while not self._done():
             self._listen()
+            if self._hurried():
+                self._let_go(self._ledger.give_back)  # in good health: no death
+                return
             self._claim()
             if self._jobs:
                 self._publish(self._step())
@@ -76,8 +85,12 @@ class WorkLoop:
     def give_up(self) -> None:
         """The engine is broken, and this process about to leave: what it holds is for another worker to go on with. It
         counts as a death, so that a request which breaks every engine ends."""
-        parts = [part for job in self._jobs.values() if (part := job.unsaved())]
-        self._ledger.abandon(self._owner, parts)
+        self._let_go(self._ledger.abandon)
+
+    def _let_go(self, let_go: Callable[[str, Sequence[Progress]], LetGo]) -> None:
+        with self._reach.trying():
+            self._ends.again()
+            let_go(self._owner, self._unsaved())
         self._jobs.clear()
 
     # ---- listen ----------------------------------------------------------------------------------
@@ -101,12 +114,13 @@ class WorkLoop:
             self._ask_ledger_for_cancels()
 
     def _ask_ledger_for_cancels(self) -> None:
-        try:
-            self._ends.again()
-            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
-        except StoreError as error:
-            log.event("ledger.failed", level="error", why=str(error))
+        stops: dict[str, Why] = {}
+        if not self._reach.good:
             return
+        with self._reach.trying():
+            self._ends.again()
+            self._heart.between()
+            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
         for id, why in stops.items():
             if why == "cancelled":
                 self._cancel(id)
@@ -133,13 +147,10 @@ class WorkLoop:
             self._to_embed.remove(job)
 
     def _tell_all(self, follow: Follow) -> None:
-        job = self._jobs.get(follow.id)
-        if job is not None:
+        if (job := self._jobs.get(follow.id)) is not None:
             job.announced = True
-            if job.asked and follow.gateway:
-                job.asked.add(follow.gateway)
             told = Tokens(list(job.chunks), {job.id: Begun(job.attempt, job.queued_ms)})
-            self._pipe.tell(told, {job.id: {follow.gateway}} if follow.gateway else {})
+            self._pipe.tell(told, {job.id: job.followed_by(follow.gateway)})
 
     # ---- claim -----------------------------------------------------------------------------------
 
@@ -151,19 +162,28 @@ class WorkLoop:
         room = self._max_batch - self._running()
         if room < 1 and not time_to_look:
             return
-        self._next_look_s = now_s + LOOK_EVERY_S
-        try:
-            overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
-        except StoreError as error:
-            self._work_waits = False
-            log.event("ledger.failed", level="error", why=str(error))
+        self._next_look_s = now_s + (LOOK_EVERY_S if self._reach.good else AGAIN_S)
+        self._work_waits = False
+        if not self._reach.good:
             return
+        overdue: list[str] = []
+        claims: list[Claim] = []
+        with self._reach.trying():
+            overdue = self._expire(now_s)
+            self._heart.between()
+            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
         self._work_waits = bool(claims) or room < 1
         if overdue:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
         for claim in claims:
             self._begin(claim, now_s)
+
+    def _expire(self, now_s: float) -> list[str]:
+        """Requests that have just ended in the queue: their deadline passed. A claim never takes such a one anyway."""
+        if now_s < self._next_expire_s:
+            return []
+        self._next_expire_s = now_s + EXPIRE_EVERY_S
+        return self._ledger.expire()
 
     def _begin(self, claim: Claim, now_s: float) -> None:
         """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
@@ -173,28 +193,17 @@ class WorkLoop:
         self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
         if job.over:  # only the report of its end was missing
             del self._jobs[job.id]
-            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}), {job.id: job.asked} if job.asked else {})
+            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}), {job.id: job.asked})
             self._ends.record([job], now_s)
         elif job.request.kind == "embed":
             self._to_embed.append(job)
         else:
             try:
                 for choice in range(places(claim)):
-                    self._add(job, choice)
+                    add_to(self._engine, job, choice)
             except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
                 self._engine.abort(job.id)
                 self._publish([failed_chunk(job.id, failure_of(error, job.id))])
-
-    def _add(self, job: Job, choice: int) -> None:
-        given = job.given_to(choice)
-        if any(chunk.finish is not None for chunk in given):
-            return
-        try:
-            self._engine.add(job.request, choice, given)
-        except CannotResume as error:
-            log.event("request.anew", id=job.id, choice=choice, why=error.why)
-            job.anew(choice)
-            self._engine.add(job.request, choice)
 
     def _running(self) -> int:
         """Answers that have not ended."""
@@ -229,8 +238,7 @@ class WorkLoop:
                 job.announced = True
                 begun[job.id] = job.begun()
             shown.append(heard)
-            if job.asked:
-                asked[job.id] = job.asked
+            asked[job.id] = job.asked
             if job.over:
                 ended.append(job)
                 del self._jobs[job.id]
@@ -238,9 +246,14 @@ class WorkLoop:
                     self._engine.abort(job.id)
         if not shown:
             return
-        self._ends.record([job for job in ended if job.keep], now_s)
-        self._pipe.tell(Tokens(shown, begun), asked)
-        self._ends.record([job for job in ended if not job.keep], now_s)
+        unrecorded: list[str] = []
+        if ended:
+            over = {job.id for job in ended}
+            if going_on := [chunk for chunk in shown if chunk.id not in over]:  # these need not wait for others' ends
+                self._pipe.tell(Tokens(going_on, begun), asked)
+            unrecorded = self._ends.record(ended, now_s)
+            shown, begun = [chunk for chunk in shown if chunk.id in over], {} if going_on else begun
+        self._pipe.tell(Tokens(shown, begun, unrecorded), asked)
 
     # ---- look after what runs --------------------------------------------------------------------
 
@@ -257,19 +270,18 @@ class WorkLoop:
 
     def _save(self) -> None:
         """One transaction for all. Whoever isn't the claim's holder any more stops."""
-        parts = [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
-        if not parts:
-            return
-        try:
-            good = self._ledger.checkpoint(parts)
-        except StoreError as error:
-            log.event("ledger.failed", level="error", why=str(error))
-            return
-        for part, mine in zip(parts, good, strict=True):
+        parts, good = self._unsaved(), []
+        if parts and self._reach.good:
+            with self._reach.trying():
+                good = self._ledger.checkpoint(parts)
+        for part, mine in zip(parts, good, strict=False):  # none is told where it failed
             if mine:
                 self._jobs[part.id].saved += len(part.chunks)
             else:
                 self._lose(part.id)
+
+    def _unsaved(self) -> list[Progress]:
+        return [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
 
     def _rest(self) -> None:
         """Nothing runs: sleep until woken, signalled, or it is time to look again."""

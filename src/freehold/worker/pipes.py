@@ -39,9 +39,9 @@ class Pipes:
 
     def tell(self, frame: Tokens, asked: Mapping[str, Set[str]]) -> None:
         """`asked`: request -> the gateways that want its chunks. One that names none of those there are (its gateway is
-        gone, or hasn't said yet who it is) is told to all, as is one that isn't in it."""
+        gone, or hasn't said yet who it is) is told to all."""
         clients = self._clients.values()
-        if not asked or len(clients) < 2:
+        if len(clients) < 2:
             self.send(frame)
             return
         here = {client.gateway for client in clients}
@@ -50,8 +50,9 @@ class Pipes:
             left_out = {id for id, gateways in known.items() if client.gateway not in gateways}
             chunks = [chunk for chunk in frame.chunks if chunk.id not in left_out]
             begun = {id: begun for id, begun in frame.begun.items() if id not in left_out}
+            unrecorded = [id for id in frame.unrecorded if id not in left_out]
             if chunks or begun:
-                client.send(Tokens(chunks, begun) if left_out else frame)
+                client.send(Tokens(chunks, begun, unrecorded) if left_out else frame)
 
     def receive(self) -> list[AnyFrame]:
         self._apply()

@@ -81,6 +81,15 @@ class Presence:
         self.phases.append(LoadPhase(name=name, seconds=seconds, detail=detail))
         self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
 
+    def waits(self, pipe: Pipes, why: str) -> None:
+        """Its model is loaded, and something else it needs isn't there."""
+        pipe.receive()  # dials, when it is time to
+        if why == self._status.last_error:
+            return
+        self._status = msgspec.structs.replace(self._status, phase="", last_error=why)
+        pipe.send(Status(self._status))
+        log.event("worker.waits", level="error", why=why)
+
     def loaded(self, pipe: Pipes, card: ModelCard, stats: EngineStats) -> None:
         """The model is there: ready. The card says how long each phase took and what memory it costs.
         Raises `ModelError` when it takes all that it may."""
@@ -95,7 +104,7 @@ class Presence:
         self.card = msgspec.structs.replace(card, phases=tuple(self.phases), memory_bytes=memory_bytes)
         self._status = msgspec.structs.replace(
             self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes,
-            kv_usage=stats.kv_usage,
+            kv_usage=stats.kv_usage, last_error="",
         )  # fmt: skip
         pipe.send(Status(self._status, self.card))
         self._report(Report(state="ready", card=self.card, memory_bytes=memory_bytes))
@@ -126,7 +135,7 @@ class Presence:
             self._status, state=state, running=running, memory_bytes=self._memory_bytes, lots=self.lots,
             steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage, step_limit_ms=self.heart.limit_ms,
         )  # fmt: skip
-        pipe.send(Status(self._status))
+        pipe.send(Status(self._status, steps=steplog.fresh(self.card)))
 
     @property
     def kv_usage(self) -> float | None:

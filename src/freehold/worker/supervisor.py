@@ -25,7 +25,7 @@ from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
-from freehold.worker.restarts import Limits
+from freehold.worker.restarts import End, Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.staff import Staff
@@ -38,6 +38,8 @@ LAST_WORDS_S = 5.0
 """The gateway keeps the drain limit itself; then it has this long to tell those it cuts off."""
 LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
+GIVE_BACK_S = 2.0
+"""At the second signal they give back what isn't finished."""
 TURN_S = 1.0
 
 
@@ -55,7 +57,7 @@ class Supervisor:
         self._specs = specs
         self._on_event = on_event
         self._program = tuple(program)
-        self._limits = limits or _limits(config)
+        self._limits = limits or Limits.at_most(config.server.restart_most_s)
         self._site = site
         self._settle = settle
         self._reread = reread
@@ -170,6 +172,7 @@ class Supervisor:
                 case "loading":
                     self._tell(told)
                 case "ready":
+                    self._staff.proved(child)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                     self._answers = self._answers or not self._specs
                 case "serving":
@@ -196,6 +199,7 @@ class Supervisor:
         now_s = time.monotonic()
         pid, failure = child.pid, child.failure
         ready_s = None if child.ready_at_s is None else now_s - child.ready_at_s
+        code = child.exit_code() or 0
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
@@ -212,7 +216,12 @@ class Supervisor:
             self._gone(child, reason, well)
             return
         try:
-            delay_s = child.restarts.after(ready_s, child.name, reason, failure)
+            delay_s = child.restarts.after(
+                End(reason, ready_s, code, failure),
+                child.name,
+                proven=self._staff.proven(child),
+                others_serve=self._staff.others_serve(child),
+            )
         except FreeholdError as error:
             self._given_up(child, error)
             return
@@ -257,6 +266,11 @@ class Supervisor:
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)
         for child in children:
+            child.signal(signal.SIGTERM)
+        end_s += GIVE_BACK_S
+        while any(child.process is not None for child in children) and time.monotonic() < end_s:
+            self._turn(signals, pipe)
+        for child in children:
             if child.process is not None:
                 log.event("process.killed", level="warning", process=child.name, pid=child.pid, why="Its time was up.")
             child.signal(signal.SIGKILL)
@@ -284,8 +298,3 @@ class Supervisor:
 
     def _tell(self, event: Event) -> None:
         self._on_event(event)
-
-
-def _limits(config: Config) -> Limits:
-    most_s = config.server.restart_most_s
-    return Limits(first_s=min(Limits().first_s, most_s), most_s=most_s)
