@@ -32,8 +32,8 @@ class Inbox:
     """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_echoes", "_ended", "_have", "_left", "accepted_s", "attempts", "chunks", "first_s", "heard_s", "lasting",
-        "queued_ms", "readers", "requests", "resumable_s", "tokens", "told_bytes", "workers",
+        "_echoes", "_ended", "_have", "_left", "accepted_s", "attempts", "came", "chunks", "first_s", "heard_s",
+        "lasting", "queued_ms", "readers", "requests", "resumable_s", "tokens", "told_bytes", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
@@ -43,6 +43,8 @@ class Inbox:
         self.resumable_s = resumable_s
         """For so long it goes on without a reader, who may come back."""
         self.readers: list[Reader] = []
+        self.came = 0
+        """How many have read it so far."""
         self.chunks: list[Chunk] = []
         self.workers: dict[str, Line] = {}
         """Request id -> the worker that answers it, once known."""
@@ -176,6 +178,7 @@ class Reader:
         self._read_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         inbox.readers.append(self)
+        inbox.came += 1
 
     @property
     def pending(self) -> bool:
