@@ -62,8 +62,7 @@ class Desk:
         self.draining = False
         self.followers = Followers(self._look_idle)
         self._idle = asyncio.Event()
-        self.inboxes: dict[str, Inbox] = {}
-        """By request id; open requests only."""
+        self.inboxes: dict[str, Inbox] = {}  # by request id; open requests only
         self.waiting_ids: set[str] = set()
         self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
@@ -161,8 +160,13 @@ class Desk:
             return
         then = self._delivered if whole else self._give_up_on
         if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
-            asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
+            asyncio.get_running_loop().call_later(inbox.resumable_s, self._unless_back, inbox, inbox.came, then)
         else:
+            then(inbox)
+
+    def _unless_back(self, inbox: Inbox, came: int, then: Callable[[Inbox], None]) -> None:
+        """The time to come back in counts from when the last one left."""
+        if inbox.came == came:
             then(inbox)
 
     def _give_up_on(self, inbox: Inbox) -> None:

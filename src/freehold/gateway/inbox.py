@@ -34,7 +34,7 @@ class Inbox:
     """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_echoes", "_ended", "_have", "_left", "_spoke_s", "accepted_s", "attempts", "call", "capped", "chunks",
+        "_echoes", "_ended", "_have", "_left", "_spoke_s", "accepted_s", "attempts", "call", "came", "capped", "chunks",
         "ends", "first_s", "gaps", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms", "readers",
         "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens", "told_bytes",
         "worked", "workers",
@@ -47,6 +47,8 @@ class Inbox:
         self.resumable_s = resumable_s
         """For so long it goes on without a reader, who may come back."""
         self.readers: list[Reader] = []
+        self.came = 0
+        """How many have read it so far."""
         self.chunks: list[Chunk] = []
         self.workers: dict[str, Line] = {}
         """Request id -> the worker that answers it, once known."""

@@ -16,20 +16,17 @@ from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
 from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
+from freehold.worker.claims import LOOK_EVERY_S, Claims
 from freehold.worker.ends import Ends
 from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, add_to, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
-from freehold.worker.reach import AGAIN_S, Reach
+from freehold.worker.reach import Reach
 from freehold.worker.steplog import StepLog
 
-LOOK_EVERY_S = 1.0
-"""A worker looks into the ledger this often even if nobody wakes it."""
 CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
-EXPIRE_EVERY_S = 0.1
-"""How often a claim also ends what waits past its deadline."""
 SAVE_EVERY_S = 0.05
 """How often what was made goes into the ledger, of all answers together."""
 
@@ -55,15 +52,14 @@ class WorkLoop:
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
-        self._model = engine.card.name
         self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
         self._reach = Reach(self._clock, presence.heart)
         self._ends = Ends(ledger, presence, self._reach)
-        self._work_waits = True
-        self._next_look_s = 0.0
-        self._next_expire_s = 0.0
+        self._claims = Claims(ledger, engine.card.name, presence, self._reach, self._clock)
+        self._lost = False
+        """Answers were aborted since the last step."""
         self._next_cancels_s = 0.0
         self._next_save_s = 0.0
 
@@ -98,7 +94,7 @@ class WorkLoop:
     def _listen(self) -> None:
         for frame in self._pipe.receive():
             if isinstance(frame, Wake):
-                self._work_waits = True
+                self._claims.waits = True
             elif isinstance(frame, Cancel):
                 self._cancel(frame.id)
             elif isinstance(frame, Follow):
@@ -143,6 +139,7 @@ class WorkLoop:
             return
         log.event("request.outdated", level="warning", id=id, attempt=job.attempt)
         self._engine.abort(id)
+        self._lost = True
         if job in self._to_embed:
             self._to_embed.remove(job)
 
@@ -155,35 +152,18 @@ class WorkLoop:
     # ---- claim -----------------------------------------------------------------------------------
 
     def _claim(self) -> None:
-        now_s = self._clock.monotonic_s()
-        time_to_look = now_s >= self._next_look_s
-        if self._presence.draining or not (self._work_waits or time_to_look):
-            return
         room = self._max_batch - self._running()
-        if room < 1 and not time_to_look:
+        if not self._claims.due(room):
             return
-        self._next_look_s = now_s + (LOOK_EVERY_S if self._reach.good else AGAIN_S)
-        self._work_waits = False
-        if not self._reach.good:
-            return
-        overdue: list[str] = []
-        claims: list[Claim] = []
-        with self._reach.trying():
-            overdue = self._expire(now_s)
-            self._heart.between()
-            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
-        self._work_waits = bool(claims) or room < 1
+        claims, overdue = self._claims.look(room)
         if overdue:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
         for claim in claims:
-            self._begin(claim, now_s)
-
-    def _expire(self, now_s: float) -> list[str]:
-        """Requests that have just ended in the queue: their deadline passed. A claim never takes such a one anyway."""
-        if now_s < self._next_expire_s:
-            return []
-        self._next_expire_s = now_s + EXPIRE_EVERY_S
-        return self._ledger.expire()
+            self._lose(claim.request.id)  # it stood still, and what it had was taken and given back
+        if claims and self._lost:
+            self._publish(self._step())  # the last word of an aborted answer must not be taken for the new one's
+        for claim in claims:
+            self._begin(claim, self._clock.monotonic_s())
 
     def _begin(self, claim: Claim, now_s: float) -> None:
         """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
@@ -193,8 +173,8 @@ class WorkLoop:
         self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
         if job.over:  # only the report of its end was missing
             del self._jobs[job.id]
-            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}), {job.id: job.asked})
-            self._ends.record([job], now_s)
+            unrecorded = self._ends.record([job], now_s)
+            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}, unrecorded), {job.id: job.asked})
         elif job.request.kind == "embed":
             self._to_embed.append(job)
         else:
@@ -216,6 +196,7 @@ class WorkLoop:
         if self._to_embed:
             self._publish([embedded(self._engine, self._to_embed[0])])
             self._heart.read(self._to_embed.popleft().id)
+        self._lost = False
         return self._heart.step(self._engine, self.steplog)
 
     # ---- publish ---------------------------------------------------------------------------------
@@ -291,9 +272,8 @@ class WorkLoop:
         if self._presence.draining:
             if self._ends.waiting:
                 self._pipe.wait(LOOK_EVERY_S, self._wake_fds)
-        elif not self._work_waits:
-            left_s = self._next_look_s - self._clock.monotonic_s()
-            self._pipe.wait(max(0.0, left_s), self._wake_fds)
+        elif not self._claims.waits:
+            self._pipe.wait(self._claims.next_look_in_s, self._wake_fds)
         self._heart.between()
 
     def _done(self) -> bool:
