@@ -68,6 +68,7 @@ def serve(
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
+    from freehold import slo
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
     from freehold.worker.supervisor import Supervisor
@@ -77,6 +78,8 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
+        if config.observe.slo:
+            slo.parse(config.observe.slo)
         spec = settle(config, start_up)
         code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
     if start_up.failure is not None:
