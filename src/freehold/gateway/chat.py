@@ -12,8 +12,9 @@ from freehold.core import Json, ModelCard
 from freehold.errors import from_failure
 from freehold.gateway.call import Call
 from freehold.gateway.collect import Collected, Whole, collect
-from freehold.gateway.desk import CANCELLED, Desk
+from freehold.gateway.desk import Desk
 from freehold.gateway.events import finish_reason
+from freehold.gateway.inbox import CANCELLED
 from freehold.gateway.limits import naming
 from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream

@@ -13,13 +13,13 @@ from functools import partial
 
 from freehold import log
 from freehold.core import Chunk, Failure, Request
-from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
+from freehold.errors import DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
-from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.inbox import CANCELLED, Gap, Inbox, failed_chunk
 from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
@@ -252,7 +252,8 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -273,7 +274,8 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:
@@ -295,6 +297,3 @@ class Desk:
         """Send to the worker that has it, or to all while nobody knows which."""
         for each in [line] if line is not None else list(self.fleet.lines.values()):
             each.send(frame)
-
-
-CANCELLED = Conflict("The request was cancelled.").failure()

@@ -106,12 +106,12 @@ async def _serve(
     beat: Callable[[], None], place: Place | None,
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
+    fleet = Fleet()
+    observe = observer(config, fleet)
     ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            fleet = Fleet()
-            observe = observer(config, fleet)
 
             def spawn(work: Coroutine[object, object, object]) -> object:
                 return group.create_task(_contained(work))
@@ -143,9 +143,9 @@ async def _serve(
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
+            await observe.stop()
             for work in (batching, *lasting):
                 work.cancel()
-            observe.stop()
             signals.first.set()
             signals.retire.set()
     finally:
