@@ -160,9 +160,10 @@ def simulated_capacity(
 ) -> float:
     """The highest rate of such requests (`asked_at`) that one replica carries. 0: none."""
     unit = asked_at(work, stretch, seed)
-    low, high = 0.0, 1.0
     if not _carries(unit, fleet, objectives, 1e-6):
         return 0.0
+    places = fleet.max_batch or fleet.profile.sweet_batch
+    low, high = 0.0, max(1e-6, places / max(1e-9, _service_s(work, fleet, places)))  # more than it can bear
     while _carries(unit, fleet, objectives, high) and high < 1e6:
         low, high = high, high * 2.0
     while high - low > PRECISION * high:
