@@ -5,8 +5,8 @@
 Speed: requests with lengths like a chat's through 4 instances, and through 10,000 in cells, on one core. The ceiling
 is reading and writing the trace's columns once. Truth: `freehold serve` plays a profile in real time, `freehold knee`
 finds where it breaks the SLO, and the simulator says the same from the profile alone; what HTTP, queue and a busy
-machine add is the difference. Half a minute of measuring knows the knee to a quarter only, so the quick run asks how far
-outside of the measured interval the simulation lies. The last line is one JSON object.
+machine add is the difference. Half a minute of measuring knows the knee to a quarter only, so the quick run asks how
+far outside of the measured interval the simulation lies. The last line is one JSON object.
 """
 
 from __future__ import annotations
