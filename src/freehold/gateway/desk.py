@@ -108,7 +108,8 @@ class Desk:
             self.waiting_ids.add(request.id)
         self.observe.deepest = max(self.observe.deepest, self.waiting)
         try:
-            ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
+            under_way = [self.ledger.accept(request) for request in requests]
+            ids = [await under_way[0]] if len(under_way) == 1 else list(await asyncio.gather(*under_way))
         except BaseException:
             self.forget(*(request.id for request in requests))
             # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
