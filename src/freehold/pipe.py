@@ -3,7 +3,7 @@
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
 work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends
-`Fleet`, and answers what it is asked to do (`Ask`, `Told`).
+`Fleet`, hears of models that are `Wanted`, and answers what it is asked to do (`Ask`, `Told`).
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
@@ -120,12 +120,46 @@ class RolloutStatus(Record, frozen=True):
     new_p99_ms: float | None = None
 
 
+ModelState = Literal["unloaded", "loading", "loaded", "unloading", "failed"]
+"""unloaded: it is loaded when somebody asks for it. failed: it could not be loaded, and is tried again later."""
+
+
+class ModelStatus(Record, frozen=True):
+    """One of several models that take turns in memory, as their supervisor sees it."""
+
+    name: str
+    state: ModelState
+    engine: str
+    source: str
+    """Where the weights come from, in words."""
+    card: ModelCard | None = None
+    """As it was when it was loaded last."""
+    memory_bytes: int = 0
+    """What it takes loaded: measured once it was, else estimated from its files."""
+    load_s: float = 0.0
+    """What loading it takes; likewise."""
+    ready_in_s: float = 0.0
+    """When it could serve."""
+    failure: Failure | None = None
+    """Why it could not be loaded the last time."""
+    retry_in_s: float = 0.0
+    """failed: until it is tried again."""
+
+
 class Fleet(Frame, tag="fleet"):
     """The supervisor's view of all its workers, dead and restarting ones included."""
 
     workers: list[WorkerStatus]
     rollout: RolloutStatus | None = None
     """The last one."""
+    models: list[ModelStatus] = []
+    """Those that are loaded when somebody asks for them; empty where a model stays once it is loaded."""
+
+
+class Wanted(Frame, tag="wanted"):
+    """Somebody asks for a model of which nothing is known before it was loaded. Said again while they wait."""
+
+    model: str
 
 
 class DrainWorker(Record, frozen=True, tag="drain"):
@@ -176,7 +210,7 @@ class Told(Frame, tag="told"):
     failure: Failure | None = None
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet | Ask | Told
+AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet | Wanted | Ask | Told
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)

@@ -50,6 +50,9 @@ class ModelConfig:
     model: str = setting(
         "starter", "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim."
     )
+    more: tuple[str, ...] = setting(
+        (), "Further models, as MODEL or NAME=MODEL: loaded when asked for, within engine.memory_budget_mb."
+    )
     name: str = setting("", "Name in the API; default: from the model.")
     revision: str = setting("", "Hub revision; resolved to a commit and pinned.")
     quantization: str = setting("q8_0", "Weights after conversion from safetensors: q8_0, f16, bf16 or f32.")
@@ -69,6 +72,10 @@ class EngineConfig:
     memory_limit_mb: int = setting(
         0, "Near this much memory of its own a worker is drained and replaced; 0: its share of the machine's."
     )
+    memory_budget_mb: int = setting(
+        0, "Memory for all of several models together; 0: nine tenths of the machine's. Those that don't fit take turns."
+    )
+    idle_unload_s: float = setting(0.0, "A model that nobody has asked for this long leaves the memory. 0: never.")
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
     remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")
     remote_timeout_s: float = setting(120.0, "Longest wait for the next byte of a remote engine.")

@@ -8,10 +8,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from freehold.pipe import ModelState
 from freehold.worker.swap import (
     Model,
     Rules,
-    State,
     credit_after,
     first,
     most_credit_s,
@@ -29,7 +29,7 @@ class Played:
     def __init__(self, name: str, need: int, load_s: float, arrivals_s: list[float], service_s: float) -> None:
         self.name, self.need, self.load_s, self.service_s = name, need, load_s, service_s
         self.arrivals_s = sorted(arrivals_s)
-        self.state: State = "unloaded"
+        self.state: ModelState = "unloaded"
         self.queue: list[float] = []
         self.ends_s: list[float] = []
         self.changes_s = self.since_s = self.wanted_s = 0.0
@@ -143,7 +143,7 @@ def test_alternating_requests_do_not_make_a_machine_swap_all_the_time() -> None:
 NOW_S = 1000.0
 
 
-def model(name: str, state: State = "unloaded", **more: object) -> Model:
+def model(name: str, state: ModelState = "unloaded", **more: object) -> Model:
     facts = {"name": name, "state": state, "need_bytes": 4, "load_s": 2.0, "waits_since_s": NOW_S} | more
     return msgspec.convert(facts, Model)
 

@@ -16,16 +16,24 @@ if TYPE_CHECKING:
     from freehold.config import Config, Setting
     from freehold.engine.base import EngineName, EngineSpec
 
-Model = Annotated[
-    str | None,
+Budget = Annotated[
+    str | None, typer.Option(help="Memory for several models together, as 8GiB; default: 0.9 of the machine's.")
+]
+Idle = Annotated[
+    str | None, typer.Option(help="A model that nobody asks for leaves the memory after this time, as 10m.")
+]
+Models = Annotated[
+    list[str] | None,
     typer.Argument(
-        help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."
+        metavar="[MODEL]...",
+        help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE. "
+        "Several, each as MODEL or NAME=MODEL, share the memory: they are loaded when somebody asks for them.",
     ),
 ]
 
 
 def serve(
-    model: Model = None,
+    models: Models = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; not loopback requires API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, openvino, llamacpp, remote or sim.")] = None,
@@ -33,19 +41,23 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="Threads of each worker; default: the cores divided.")] = None,
     context: Annotated[int | None, typer.Option(help="Context length in tokens; default: the model's.")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Most sequences at once in a worker.")] = None,
+    memory_budget: Budget = None,
+    idle_unload: Idle = None,
     name: Annotated[str | None, typer.Option(help="The model's name in the API.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
     set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Serve a model behind an OpenAI-compatible API, with a queue and warm workers."""
+    """Serve a model, or several, behind an OpenAI-compatible API, with a queue and warm workers."""
     from freehold import config as settings
     from freehold import log
     from freehold.cli.startup import StartUp
+    from freehold.cli.units import mebibytes, seconds
 
     flags: dict[str, Any] = {
-        "model.model": model,
+        "model.model": models[0] if models else None,
+        "model.more": tuple(models[1:]) if models else None,
         "model.name": name,
         "model.revision": revision,
         "server.host": host,
@@ -55,6 +67,8 @@ def serve(
         "engine.threads": threads,
         "engine.context_tokens": context,
         "engine.max_batch": max_batch,
+        "engine.memory_budget_mb": None if memory_budget is None else mebibytes("--memory-budget", memory_budget),
+        "engine.idle_unload_s": None if idle_unload is None else seconds("--idle-unload", idle_unload),
     }
 
     def read() -> tuple[Config, list[Setting]]:
@@ -68,6 +82,7 @@ def serve(
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
+    from freehold.cli.several import settle_all
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
     from freehold.worker.supervisor import Supervisor
@@ -77,8 +92,8 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
-        spec = settle(config, start_up)
-        code = Supervisor(config, spec, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
+        specs = settle_all(config, start_up)
+        code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code

@@ -40,6 +40,8 @@ class StartUp:
         self._served = False
         self._cards: dict[str, tuple[ModelCard, int, float]] = {}
         self.failure: Failure | None = None
+        self.names: list[str] = []
+        """Of all models, also of those that aren't loaded yet."""
 
     def __enter__(self) -> StartUp:
         return self
@@ -109,7 +111,9 @@ class StartUp:
     def _ready(self, event: Event, card: ModelCard) -> None:
         self._show(event.process, "")
         self._cards[event.process] = (card, event.memory_bytes, event.seconds or 0.0)
-        if self._served:
+        if self._served and len(self.names) > 1:
+            self.say(f"{card.name} is loaded after {event.seconds or 0.0:.1f} s ({event.process})")
+        elif self._served:
             self.say(f"{event.process} is ready again after {event.seconds or 0.0:.1f} s")
 
     def _show(self, process: str, doing: str, done: int = 0, total: int = 0) -> None:
@@ -123,17 +127,21 @@ class StartUp:
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
             self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
-        card = next(iter(self._cards.values()))[0]
-        size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, " if card.parameters else ""
-        self.say(
-            f"serving  {card.name}: {size}context {card.context_tokens or 'unknown'}, "
-            f"{card.max_batch} answers at once a worker"
-        )
-        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {card.name!r})\n  docs   {self._url}/docs")
+        cards = {card.name: card for card, _, _ in self._cards.values()}
+        for card in cards.values():
+            size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, "
+            self.say(
+                f"serving  {card.name}: {size if card.parameters else ''}context {card.context_tokens or 'unknown'}, "
+                f"{card.max_batch} answers at once a worker"
+            )
+        if away := [name for name in self.names if name and name not in cards]:
+            self.say(f"         loaded when asked for: {', '.join(away)}")
+        names = ", ".join(map(repr, cards))
+        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {names})\n  docs   {self._url}/docs")
         self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
         if self._as_json:
-            cards = {name: card for name, (card, _, _) in self._cards.items()}
-            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
+            workers = {name: card for name, (card, _, _) in self._cards.items()}
+            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": workers})
 
     def _quiet(self) -> None:
         """No bar from here on."""

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, Response
 
 from freehold.core import Json
 from freehold.errors import InvalidRequest
-from freehold.gateway import info, wire_answers
+from freehold.gateway import info, wire_answers, wire_workers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
 from freehold.gateway.call import Call
@@ -159,7 +159,7 @@ def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
 
     @app.get(
         "/freehold/workers",
-        response_model=wire_answers.WorkerList,
+        response_model=wire_workers.WorkerList,
         responses=errors(*READING),
         operation_id="list_workers",
     )
@@ -169,7 +169,7 @@ def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
 
     @app.get(
         "/freehold/workers/{name}/steps",
-        response_model=wire_answers.StepList,
+        response_model=wire_workers.StepList,
         responses=errors(*READING, 404, 503),
         operation_id="list_steps",
     )

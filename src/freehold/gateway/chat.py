@@ -32,7 +32,7 @@ def chat_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(ChatRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.card(wanted.model, call.deadline_unix_s)
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

@@ -28,7 +28,7 @@ def completions_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(CompletionRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.card(wanted.model, call.deadline_unix_s)
         call.model = card.name
         requests = completion_requests(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

@@ -42,8 +42,8 @@ class Desk:
     ) -> None:  # fmt: skip
         self.ledger = ledger
         self.fleet = fleet
-        self.wake = ledger.on_visible = Rouse(fleet)
         self.supervisor = Supervisor()
+        self.wake = ledger.on_visible = Rouse(fleet, self.supervisor)
         self.server = server
         self.metrics = metrics
         self.observe = observe or Observe(ObserveConfig())
@@ -78,9 +78,9 @@ class Desk:
         """Requests that somebody waits for."""
         return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
 
-    async def card(self, model: str | None) -> ModelCard:
-        """The card of the model asked for. Raises `ModelNotFound` or `Unavailable`."""
-        return await self.fleet.card(model)
+    async def card(self, model: str | None, due_unix_s: float | None) -> ModelCard:
+        """The card of the model asked for. Raises `ModelNotFound`, `Unavailable` or `DeadlinePassed`."""
+        return await self.fleet.card(model, due_unix_s, self.check_open)
 
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""

@@ -25,7 +25,7 @@ def embeddings_route(desk: Desk) -> Handler:
 
     async def embeddings(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(EmbeddingRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.card(wanted.model, call.deadline_unix_s)
         call.model = card.name
         request = with_meta(embedding_request(wanted, card, call, desk.server), call, None)
         inbox = await desk.submit(request, resumable_s=call.resumable_s)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
-from freehold.errors import ModelNotFound, NotFound, Unavailable
-from freehold.pipe import AskSteps, Frame, Steps, owner
+from freehold.errors import DeadlinePassed, ModelNotFound, NotFound, Unavailable
+from freehold.gateway.offers import Offers
+from freehold.pipe import AskSteps, Frame, ModelStatus, Steps, owner
 
 _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
@@ -43,6 +45,9 @@ class Fleet:
         self.lines: dict[str, Line] = {}
         self.lost_s = time.monotonic()
         """When the last worker was lost (or this began without one)."""
+        self.offers = Offers()
+        self.ask_for: Callable[[str], None] = lambda model: None
+        """Tells the supervisor that somebody waits for a model of which nothing is known yet."""
         self._statuses: dict[str, WorkerStatus] = {}
         self._cards: dict[str, ModelCard] = {}
         self._remembered: dict[str, ModelCard] = {}
@@ -65,8 +70,9 @@ class Fleet:
         self._statuses[worker] = status
         self._learn(worker, card)
 
-    def supervised(self, workers: list[WorkerStatus]) -> None:
+    def supervised(self, workers: list[WorkerStatus], models: Sequence[ModelStatus] = ()) -> None:
         self._supervised = {worker.name: worker for worker in workers}
+        self.offers.told(models)
         self._changed()
 
     def told_steps(self, frame: Steps) -> None:
@@ -98,9 +104,9 @@ class Fleet:
         return [rows[name] for name in sorted(rows)]
 
     def models(self) -> dict[str, ModelCard]:
-        """Cards of the models that are served, or will be again when their workers are back."""
+        """Cards of the models that are served, or will be again when their workers are back or somebody asks."""
         return {
-            **(self._remembered if self.someone_coming() else {}),
+            **(self.offers.cards() or (self._remembered if self.someone_coming() else {})),
             **{self._cards[worker].name: self._cards[worker] for worker in sorted(self._cards, key=self._weight)},
         }
 
@@ -109,6 +115,10 @@ class Fleet:
             name in self._cards and status.state in _SERVING and not self._hangs(name)
             for name, status in self._statuses.items()
         )
+
+    def ready(self) -> bool:
+        """A request sent now would be worked on, as soon as its model is loaded."""
+        return self.someone_ready() or self.offers.some_served()
 
     def someone_coming(self) -> bool:
         """A worker is connected, or its supervisor is starting one."""
@@ -128,8 +138,10 @@ class Fleet:
         return set(self._supervised or {})
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected or on the way, and has not been for `grace_s`."""
-        return not self.someone_coming() and not self.lines and time.monotonic() - self.lost_s > grace_s
+        """Nobody is connected or on the way, and has not been for `grace_s`; nor would anybody come if asked."""
+        return (
+            not (self.someone_coming() or self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s
+        )
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""
@@ -148,22 +160,30 @@ class Fleet:
         card = self.models().get(model)
         if card is None or self.crew(model):
             return 0.0
+        if model in self.offers:
+            return self.offers.ready_in_s(model)
         return sum(phase.seconds for phase in card.phases)
 
     def why_not_ready(self) -> str:
         """One sentence for /readyz and 503s."""
         rows = self.workers()
         if not rows:
-            return "No worker is connected."
+            away = [offer.name for offer in self.offers.all() if offer.state == "unloaded"]
+            return f"Loaded when asked for: {', '.join(away)}." if away else "No worker is connected."
         words = [f"{row.name} is {row.state}" + (f" ({row.phase})" if row.phase else "") for row in rows]
         errors = [row.last_error for row in rows if row.last_error]
         return "; ".join(words) + "." + (f" Last error: {errors[-1]}" if errors else "")
 
-    async def card(self, model: str | None) -> ModelCard:
-        """The card of `model` (None: of the only or first one), waiting while a worker loads.
+    async def card(
+        self, model: str | None, due_unix_s: float | None = None, check: Callable[[], None] = lambda: None
+    ) -> ModelCard:
+        """The card of `model` (None: of the only or first one), waiting while a worker loads, until `due_unix_s` at the
+        latest. `check` is called now and then meanwhile, and may raise.
 
-        Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming.
+        Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming; `DeadlinePassed`.
         """
+        if self.offers and (model is None or model in self.offers):
+            return await self._offered(model or self.offers.first(), due_unix_s, check)
         deadline_s = time.monotonic() + HELLO_WAIT_S
         while not (models := self.models()):
             remaining_s = deadline_s - time.monotonic()
@@ -175,12 +195,26 @@ class Fleet:
         if model is None:
             return next(iter(models.values()))
         if model not in models:
+            served = sorted({*models, *(offer.name for offer in self.offers.all())})
             raise ModelNotFound(
                 f"The model {model!r} is not served here.",
-                next=f"Served: {', '.join(sorted(models))} (GET /v1/models).",
+                next=f"Served: {', '.join(served)} (GET /v1/models).",
                 param="model",
             )
         return models[model]
+
+    async def _offered(self, model: str, due_unix_s: float | None, check: Callable[[], None]) -> ModelCard:
+        """Of one that is loaded when somebody asks for it."""
+        while True:
+            self.offers.check(model)
+            if (card := self.models().get(model)) is not None:
+                return card
+            check()
+            wait_s = 1.0 if due_unix_s is None else min(1.0, due_unix_s - time.time())
+            if wait_s <= 0:
+                raise DeadlinePassed(f"The deadline passed while {model!r} was loaded.", next="Ask for more time.")
+            self.ask_for(model)
+            await self._wait(wait_s)
 
     async def steps(self, worker: str, last: int) -> list[StepRecord]:
         """The newest `last` steps of a worker, oldest first. Raises `NotFound`, or `Unavailable` if it can't tell."""

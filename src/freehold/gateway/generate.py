@@ -25,7 +25,7 @@ def generate_route(desk: Desk) -> Handler:
 
     async def generate(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(GenerateRequest, body)
-        card = await desk.card(wanted.model)
+        card = await desk.card(wanted.model, call.deadline_unix_s)
         call.model = card.name
         request = with_meta(generate_request(wanted, card, call, desk.server), call, None)
         later = wanted.mode == "async"

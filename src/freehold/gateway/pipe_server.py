@@ -76,7 +76,7 @@ class PipeLine(asyncio.Protocol):
         elif isinstance(frame, Fleet):
             self._desk.supervisor.line = self
             self._desk.supervisor.rollout = frame.rollout
-            fleet.supervised(frame.workers)
+            fleet.supervised(frame.workers, frame.models)
         elif isinstance(frame, Told):
             self._desk.supervisor.told(frame)
         else:
@@ -90,6 +90,7 @@ class PipeServer:
         self._path = path
         self._desk = desk
         self._server: asyncio.AbstractServer | None = None
+        desk.fleet.ask_for = desk.supervisor.want
 
     async def start(self) -> None:
         """Listen. A socket file that an earlier gateway left behind is replaced."""

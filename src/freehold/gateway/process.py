@@ -143,8 +143,8 @@ async def _live(beat: Callable[[], None]) -> None:
 
 
 async def _announce(desk: Desk, status_fd: int | None) -> None:
-    """Tell once that a request sent now would be answered: a worker that is ready has dialled in."""
-    while not desk.fleet.someone_ready() and not desk.draining:  # noqa: ASYNC110  it happens once, while loading
+    """Tell once that a request sent now would be answered: a worker that is ready has dialled in, or would if asked."""
+    while not desk.fleet.ready() and not desk.draining:  # noqa: ASYNC110  it happens once, while loading
         await asyncio.sleep(_LOOK_S)
     _report(status_fd, {"state": "serving"})
 

@@ -8,7 +8,7 @@ import secrets
 from freehold.core import Json
 from freehold.errors import Conflict, Unavailable, from_failure
 from freehold.gateway.fleet import Line
-from freehold.pipe import Ask, Order, RolloutStatus, Told
+from freehold.pipe import Ask, Order, RolloutStatus, Told, Wanted
 
 ANSWER_S = 5.0
 """The supervisor begins what it is asked and answers at once."""
@@ -40,6 +40,11 @@ class Supervisor:
         if told.failure is not None:
             raise from_failure(told.failure)
         return told.told
+
+    def want(self, model: str) -> None:
+        """Somebody waits for it. Say it again while they do."""
+        if self.line is not None:
+            self.line.send(Wanted(model))
 
     def told(self, frame: Told) -> None:
         """One that comes too late finds nobody."""

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from freehold import log
 from freehold.core import Json, Request
 from freehold.errors import RequestError
-from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.ledger.protocol import Claim, Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
 
@@ -103,6 +103,9 @@ class AsyncLedger:
 
     async def expire(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.expire())
+
+    async def claim(self, owner: str, limit: int, model: str) -> list[Claim]:
+        return await self._ask(lambda ledger: ledger.claim(owner, limit, model))
 
     async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
         return await self._ask(lambda ledger: ledger.abandon(owner, seen))

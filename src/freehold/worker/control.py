@@ -73,6 +73,9 @@ class Control:
             return {"worker": child.name, "replaced_by": None}
         crew = self._staff.crew_of(child)
         assert crew is not None, f"{child.name} belongs to no crew"
+        if crew.on_demand:
+            next = "Drain it without --replace: its model is loaded again as soon as somebody asks for it."
+            raise Conflict("Memory may not hold another beside it.", f"{crew.spec.name} is loaded on demand.", next)
         relief = crew.relieve(child)
         if relief is None:
             raise Conflict(f"Somebody takes the place of {child.name} already.")
@@ -83,6 +86,9 @@ class Control:
 
     def _roll_out(self, order: RollOut) -> Json:
         old, config = self._crew(order.name), self._staff.config
+        if old.on_demand:
+            next = "Name the new model with `freehold serve` and start again, or serve the old one alone."
+            raise Conflict(f"{old.spec.name} is loaded on demand: nothing can be rolled out in its place.", next=next)
         model = replace(config.model, model=order.model, name=old.spec.name, revision="", chat_template="")
         wanted = replace(config, model=model)
         self._replace_model(old, wanted, order.model, order.canary_percent, order.window_s)
@@ -111,7 +117,7 @@ class Control:
             raise Conflict(f"A rollout of {self.rollout.model} is on its way.", next=next)
 
     def _crew(self, name: str) -> Crew:
-        crews = [crew for crew in self._staff.crews if crew.wanted and name in ("", crew.spec.name)]
+        crews = [crew for crew in self._staff.crews if (crew.wanted or crew.on_demand) and name in ("", crew.spec.name)]
         if not crews:
             raise NotFound(f"Nothing is served under the name {name[:100]!r}.")
         return crews[0]
@@ -123,6 +129,9 @@ class Control:
             raise Unavailable("This supervisor can't read its settings again.", next="Use `freehold serve`.")
         new = self._reread()
         todo = plan(self._read, new)
+        if (todo.workers or todo.count) and any(crew.on_demand for crew in self._staff.crews):
+            why = "Settings of models and engines are read at the start where models are loaded on demand."
+            raise Conflict(f"{', '.join(todo.changed)} can't change now.", why, "Stop the server and start it again.")
         if todo.workers:
             self._check_no_rollout()
         name = self._takeover.begin(new) if todo.gateway else None

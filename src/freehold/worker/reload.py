@@ -9,8 +9,10 @@ from freehold.core import Record
 from freehold.errors import Conflict
 from freehold.settings import SECTIONS
 
-FIXED = ("server.host", "server.port", "store.")
-"""The listening socket and the ledger belong to the supervisor's whole life."""
+FIXED = (
+    "server.host", "server.port", "store.", "model.more", "engine.memory_budget_mb", "engine.idle_unload_s",
+)  # fmt: skip
+"""The listening socket, the ledger and which models there are belong to the supervisor's whole life."""
 COUNT = "engine.workers"
 
 

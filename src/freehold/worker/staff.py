@@ -62,9 +62,9 @@ class Staff:
         """The worker of that name."""
         return next((child for child in self.workers if child.name == name), None)
 
-    def found(self, spec: EngineSpec, wanted: int, lots: tuple[int, int] = ALL) -> Crew:
+    def found(self, spec: EngineSpec, wanted: int, lots: tuple[int, int] = ALL, *, on_demand: bool = False) -> Crew:
         """A new crew; its workers are hired when it is tended."""
-        crew = Crew(spec, wanted, self._hire, lots)
+        crew = Crew(spec, wanted, self._hire, lots, on_demand=on_demand)
         self.crews.append(crew)
         return crew
 
@@ -76,15 +76,20 @@ class Staff:
             for child in crew.relieved():
                 self.dismiss(child)
             for child in list(crew.members):
-                if child.gone_at_s is not None and now_s - child.gone_at_s > SHOWN_S:
+                shown_s = 0.0 if crew.on_demand and child.state == "stopped" else SHOWN_S
+                if child.gone_at_s is not None and now_s - child.gone_at_s >= shown_s:
                     crew.remove(child)
-        self.crews = [crew for crew in self.crews if crew.wanted or crew.members]
+        self.crews = [crew for crew in self.crews if crew.wanted or crew.members or crew.on_demand]
         if self._to_renew:
             self._renew_next()
 
     def renew(self) -> None:
-        """Every worker is relieved by a new one, one after the other."""
-        self._to_renew = [child.name for crew in self.crews for child in crew.staying]
+        """Every worker is relieved by a new one, one after the other. Those of a model that comes and goes just go:
+        memory may not hold both, and what waits brings a new one."""
+        self._to_renew = [child.name for crew in self.crews if not crew.on_demand for child in crew.staying]
+        for crew in self.crews:
+            if crew.on_demand:
+                self.dissolve(crew)
 
     def _renew_next(self) -> None:
         if any(crew.relieving for crew in self.crews):

@@ -24,6 +24,7 @@ from freehold.worker.child import Child
 from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.pipes import Pipes
+from freehold.worker.repertoire import employed
 from freehold.worker.restarts import Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
@@ -41,17 +42,17 @@ TURN_S = 1.0
 
 
 class Supervisor:
-    """`config.engine.workers` workers of `spec`, and one gateway, until a signal or a failure that won't heal."""
+    """Workers of each of `specs`, and one gateway, until a signal or a failure that won't heal."""
 
     def __init__(
-        self, config: Config, spec: EngineSpec, *, on_event: Callable[[Event], None] = lambda event: None,
+        self, config: Config, *specs: EngineSpec, on_event: Callable[[Event], None] = lambda event: None,
         program: Sequence[str] = (sys.executable, "-m", "freehold"), limits: Limits | None = None,
         site: Site | None = None, settle: Settle | None = None, reread: Callable[[], Config] | None = None,
     ) -> None:  # fmt: skip
         """`site`: prepared before, and kept by who calls; else it is prepared here. `settle`: how a model to
         roll out is found. `reread`: the settings as they are now written."""
         self._config = config
-        self._spec = spec
+        self._specs = specs
         self._on_event = on_event
         self._program = tuple(program)
         self._limits = limits or _limits(config)
@@ -72,11 +73,11 @@ class Supervisor:
         signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
             with self._prepared() as site, Upkeep(site.store_path):
-                open_port(site)
-                self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                self._staff.found(self._spec, self._config.engine.workers)
-                self._supervise(signals, site)
+                with employed(self._staff, self._specs) as self._repertoire:
+                    open_port(site)
+                    self._tell(Event(kind="listening", url=site.url))
+                    self._supervise(signals, site)
         except FreeholdError as error:
             self._verdict = error
         finally:
@@ -116,6 +117,7 @@ class Supervisor:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
         if not self._closing:
+            self._changed |= self._repertoire.turn(now_s)
             self._staff.tend(now_s)
             if self._control.rollout is not None and not self._control.rollout.over:
                 self._control.rollout.turn(now_s)
@@ -127,6 +129,8 @@ class Supervisor:
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
+            else:
+                self._repertoire.hear(frame)
         for number, order in ((signal.SIGHUP, Reload()), (signal.SIGUSR2, Upgrade())):
             if signals.took(number) and not self._closing:
                 self._control.obey_signal(order)
@@ -135,7 +139,7 @@ class Supervisor:
             pipe.send(self._fleet())
         starts_s = [child.start_at_s - now_s for child in children if child.start_at_s is not None]
         tethers = [child.tether.fileno() for child in children if child.tether is not None]
-        pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *tethers])
+        pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *self._repertoire.fds, *tethers])
         signals.asked()
         for child in children:
             self._hear(child)
@@ -165,6 +169,7 @@ class Supervisor:
                 case "loading":
                     self._tell(told)
                 case "ready":
+                    self._repertoire.ready(child, report.card)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                 case "serving":
                     self._answers = True
@@ -232,7 +237,7 @@ class Supervisor:
         if crew is not None and crew.is_relief(child):
             crew.remove(child)
             self._changes(f"{child.name} did not come up: {error}")
-        else:
+        elif not self._repertoire.given_up(child, error):
             self._verdict = self._verdict or error
 
     def _hung(self, child: Child) -> None:
@@ -267,7 +272,9 @@ class Supervisor:
 
     def _fleet(self) -> Fleet:
         rollout = self._control.rollout
-        return Fleet(self._staff.rows(), rollout.status(time.monotonic()) if rollout is not None else None)
+        now_s = time.monotonic()
+        told = rollout.status(now_s) if rollout is not None else None
+        return Fleet(self._staff.rows(), told, self._repertoire.statuses(now_s))
 
     def _changes(self, text: str) -> None:
         self._changed = True

@@ -1,19 +1,17 @@
 """Which of several models is in memory. Pure: their queues, sizes and load times in, who is loaded or unloaded out.
 
-A machine that swaps for every request does nothing else, so the time for it is rationed: seconds of loading are credited
-at a fixed share of all seconds, and only who has them may evict. A model's queue is worked on in one go meanwhile. What
-waits longest goes first, or what is due first; nobody overtakes one that has waited for `patience_s`.
+A machine that swaps for every request does nothing else, so the time for it is rationed: seconds of loading are
+credited at a fixed share of all seconds, and only who has them may evict. A model's queue is worked on in one go
+meanwhile. What waits longest goes first, or what is due first; nobody overtakes one that has waited for `patience_s`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from freehold.core import Record
-
-State = Literal["unloaded", "loading", "loaded", "unloading", "failed"]
+from freehold.pipe import ModelState
 
 
 class Rules(Record, frozen=True):
@@ -35,7 +33,7 @@ class Model(Record, frozen=True):
     """One model as it is now. Times are of one clock that never goes back."""
 
     name: str
-    state: State
+    state: ModelState
     need_bytes: int
     load_s: float
     """What loading it takes."""
@@ -152,7 +150,9 @@ class _Room:
 
 def _left_alone(model: Model, rules: Rules, now_s: float) -> bool:
     idle_s = now_s - max(model.wanted_s, model.since_s)
-    return bool(rules.idle_unload_s) and _can_leave(model, rules, now_s) and _idle(model) and idle_s > rules.idle_unload_s
+    return (
+        bool(rules.idle_unload_s) and _can_leave(model, rules, now_s) and _idle(model) and idle_s > rules.idle_unload_s
+    )
 
 
 def _can_leave(model: Model, rules: Rules, now_s: float) -> bool:

@@ -43,7 +43,7 @@ class Responses:
             await self.resume(call, seen_by(call.last_event_id), receive, send)
             return
         wanted = parse(ResponseRequest, body)
-        card = await self.desk.card(wanted.model)
+        card = await self.desk.card(wanted.model, call.deadline_unix_s)
         call.model = card.name
         _check_whole(wanted, card)
         history = await self._history(wanted.previous_response_id, call)
