@@ -18,6 +18,9 @@ def setting(default: Any, help: str) -> Any:
 class ServerConfig:
     host: str = setting("127.0.0.1", "Address to listen on. Anything but loopback requires API keys.")
     port: int = setting(8000, "Port to listen on; 0 picks a free one.")
+    mode: Literal["hybrid", "stateful", "stateless"] = setting(
+        "hybrid", "stateful: warm workers and no queue. stateless: a fresh process for every request, with limits."
+    )
     api_keys: Literal["auto", "on", "off"] = setting("auto", "auto: keys are required unless the host is loopback.")
     cors_origins: tuple[str, ...] = setting((), "Browser origins allowed to call the API; none by default.")
     max_body_bytes: int = setting(4 << 20, "Largest request body.")
@@ -72,6 +75,7 @@ class EngineConfig:
     memory_limit_mb: int = setting(
         0, "Near this much memory of its own a worker is drained and replaced; 0: its share of the machine's."
     )
+    cpu_limit_s: float = setting(600.0, "server.mode stateless: processor time of one request's process.")
     memory_budget_mb: int = setting(
         0, "Memory for all of several models together; 0: nine tenths of the machine's. Those that don't fit take turns."
     )

@@ -26,6 +26,9 @@ def settle_all(config: Config, start_up: StartUp) -> list[EngineSpec]:
     from freehold.cli.serve import settle
 
     texts = (config.model.model, *config.model.more)
+    if config.server.mode != "hybrid" and (len(texts) > 1 or config.engine.idle_unload_s):
+        next = "Leave out --mode, or serve one model without --idle-unload."
+        raise ConfigError(f"Only the mode hybrid loads models on demand, not {config.server.mode}.", next=next)
     if len(texts) > 1:
         _check_one_only(config)
     share = config.engine.workers * len(texts)

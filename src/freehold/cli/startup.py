@@ -82,7 +82,7 @@ class StartUp:
             case "change":
                 self._quiet()
                 self.say(event.detail)
-            case "left":
+            case "left" if self._config.server.mode != "stateless":
                 self.say(f"{event.process} has left.")
             case "gave_up":
                 self._quiet()
@@ -113,7 +113,7 @@ class StartUp:
         self._cards[event.process] = (card, event.memory_bytes, event.seconds or 0.0)
         if self._served and len(self.names) > 1:
             self.say(f"{card.name} is loaded after {event.seconds or 0.0:.1f} s ({event.process})")
-        elif self._served:
+        elif self._served and self._config.server.mode != "stateless":
             self.say(f"{event.process} is ready again after {event.seconds or 0.0:.1f} s")
 
     def _show(self, process: str, doing: str, done: int = 0, total: int = 0) -> None:

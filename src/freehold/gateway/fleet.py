@@ -151,6 +151,13 @@ class Fleet:
             if name in self._cards and self._cards[name].name == model and self._statuses[name].state in _SERVING
         ]
 
+    def check_crew(self, model: str) -> None:
+        """Raises `Unavailable` unless somebody serves `model` now."""
+        if not self.crew(model):
+            nobody = Unavailable("No worker can take the request now.", self.why_not_ready(), "Try again later.")
+            nobody.retry_after_s = max(1.0, self.ready_in_s(model))
+            raise nobody
+
     def card_of(self, worker: str) -> ModelCard | None:
         """The card of a worker that is connected and loaded."""
         return self._cards.get(worker)

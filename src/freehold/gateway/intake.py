@@ -85,7 +85,9 @@ class Intake:
         self, ask: Ask, pace: Pace, backlog: Backlog, first: Request, now_s: float, *, promised: bool
     ) -> Verdict:
         server = self._server
-        if server.admission == "off":
+        if server.mode == "stateful":
+            self._fleet.check_crew(first.model)
+        elif server.admission == "off":
             waiting = sum(len(each.waiting) for each in self.backlogs.values())
             return decide(ask, Line(requests=waiting), Pace(), Limits(requests=server.max_queue))
         running_work = self._running_work(first.model, backlog, now_s)
@@ -103,8 +105,9 @@ class Intake:
             ready_in_s=self._fleet.ready_in_s(first.model),
         )
         limits = Limits(
-            requests=server.max_queue, tokens=server.max_queued_tokens, bytes=server.max_queued_mb << 20, of_key=of_key
-        )
+            requests=server.max_queue, tokens=server.max_queued_tokens, bytes=server.max_queued_mb << 20, of_key=of_key,
+            slots=server.mode == "stateful",
+        )  # fmt: skip
         return decide(ask, line, pace, limits)
 
     def _key_start_s(self, tenant: str, backlog: Backlog, pace: Pace, running_work: float) -> float:
@@ -115,7 +118,12 @@ class Intake:
     def _promise(self, backlog: Backlog, digest: bytes, ask: Ask, pace: Pace, now_s: float, verdict: Verdict) -> bool:
         """Keep the place that the refused is told to come back for; a key's own limit is the key's own matter."""
         after_s = verdict.retry_after_s
-        if after_s is None or after_s > LONGEST_PROMISE_S or verdict.reason == "key" or self._server.admission == "off":
+        if (
+            after_s is None
+            or after_s > LONGEST_PROMISE_S
+            or verdict.reason in ("key", "slots")
+            or self._server.admission == "off"
+        ):
             return False
         return backlog.promise(digest, ask, pace, now_s, after_s)
 
@@ -266,6 +274,8 @@ def _refusal(verdict: Verdict, ask: Ask, server: ServerConfig, *, kept: bool) ->
         error = DeadlineUnmeetable("The deadline can't be met now.", why, when)
     elif reason == "key":
         error = KeyLimited("Too many requests of this API key wait.", "Its limit was set with `freehold keys`.", when)
+    elif reason == "slots":
+        error = Overloaded("Every place is taken.", "This server has no queue (server.mode is stateful).", when)
     else:
         limit = {
             "requests": f"At most {server.max_queue} requests may wait (server.max_queue).",

@@ -89,7 +89,8 @@ async def _serve(
     beat: Callable[[], None],
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
-    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
+    synced = config.server.mode != "stateful"
+    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync, synced=synced))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:

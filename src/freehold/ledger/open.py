@@ -19,11 +19,12 @@ def is_remote(store: str | Path) -> bool:
     return str(store).startswith(SCHEMES)
 
 
-def open_ledger(store: str | Path, *, fsync: Fsync | None = None) -> Ledger:
+def open_ledger(store: str | Path, *, fsync: Fsync | None = None, synced: bool = True) -> Ledger:
     """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
+    `synced` False is for a file: what is accepted there need not survive a power cut.
     With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
     if not is_remote(store):
-        return SqliteLedger(store)
+        return SqliteLedger(store, synced=synced)
     try:
         from freehold.ledger.redis import RedisLedger
     except ModuleNotFoundError as error:

@@ -17,7 +17,7 @@ from freehold.errors import CannotResume, StoreError
 from freehold.ledger.protocol import Claim, Ledger
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.ends import Ends
-from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
+from freehold.worker.failures import OVERDUE, OVERSPENT, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
@@ -27,6 +27,8 @@ LOOK_EVERY_S = 1.0
 """A worker looks into the ledger this often even if nobody wakes it."""
 CANCEL_EVERY_S = 0.1
 """Cancels arrive over the pipe; without one, the ledger tells within this time."""
+ONCE_S = 2.0
+"""Who was started for one request waits for it this long: somebody else may have taken it."""
 SAVE_EVERY_S = 0.05
 """How often what was made goes into the ledger, of all answers together."""
 
@@ -60,6 +62,7 @@ class WorkLoop:
         self._next_look_s = 0.0
         self._next_cancels_s = 0.0
         self._next_save_s = 0.0
+        self._began_s = self._clock.monotonic_s()
 
     def run(self) -> None:
         while not self._done():
@@ -96,6 +99,8 @@ class WorkLoop:
                 self._presence.leave()
         if self._stop_asked():
             self._presence.leave()
+        if self._presence.overspent:
+            self._publish([failed_chunk(id, OVERSPENT) for id in list(self._jobs)])
         if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
@@ -145,7 +150,7 @@ class WorkLoop:
         time_to_look = now_s >= self._next_look_s
         if self._presence.draining or not (self._work_waits or time_to_look):
             return
-        room = self._max_batch - self._running()
+        room = 1 if self._presence.once else self._max_batch - self._running()
         if room < 1 and not time_to_look:
             return
         self._next_look_s = now_s + LOOK_EVERY_S
@@ -159,6 +164,8 @@ class WorkLoop:
         self._work_waits = bool(claims) or room < 1
         if overdue:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
+        if self._presence.once and (claims or now_s > self._began_s + ONCE_S):
+            self._presence.used()
         for claim in claims:
             self._begin(claim, now_s)
 

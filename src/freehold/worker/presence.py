@@ -37,12 +37,16 @@ class Presence:
     def __init__(
         self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None,
         *, variant: str = "", lots: tuple[int, int] = (0, 100), pulse: Pulse | None = None,
-        memory_limit_bytes: int = 0,
+        memory_limit_bytes: int = 0, once: bool = False,
     ) -> None:  # fmt: skip
         self.name = name
         self.lots = lots
         """Which requests it takes; the supervisor may change it at any time."""
         self.owner = owner(name, os.getpid())
+        self.once = once
+        """It answers one request and leaves."""
+        self.overspent = False
+        """Its processor time is used up."""
         self.draining = False
         self.card: ModelCard | None = None
         self.phases: list[LoadPhase] = []
@@ -151,6 +155,12 @@ class Presence:
         if not self.draining:
             self.draining = True
             self._report(Report(state="leaving"))
+
+    def used(self) -> None:
+        """It takes no other request; nobody follows it."""
+        if not self.draining:
+            self.draining = True
+            self._report(Report(state="used"))
 
     def _look_at_memory(self) -> None:
         info = self._process.memory_info()

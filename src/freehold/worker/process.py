@@ -20,6 +20,7 @@ from freehold.ledger.open import open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, card_pace, open_profile
+from freehold.worker.isolation import isolate
 from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipes import Pipes
@@ -46,6 +47,8 @@ def run(
     """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0). `order`: there
     is a supervisor, at the other end of `status_fd`."""
     presence = _presence(spec, name, status_fd, order)
+    if order is not None and order.once:
+        isolate(presence, order.memory_limit_bytes, order.cpu_limit_s)
     _name_process(name)
     _limit_threads(spec.threads)
     pipe = Pipes((order.pipe_paths if order is not None else ()) or (pipe_path,), presence.greet)
@@ -75,7 +78,7 @@ def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrd
     pulse = None if order.pulse_fd is None else Pulse(order.pulse_fd)
     return Presence(
         name, spec.name, spec.engine, status_fd, variant=spec.source.label, lots=order.lots, pulse=pulse,
-        memory_limit_bytes=order.memory_limit_bytes,
+        memory_limit_bytes=order.memory_limit_bytes, once=order.once,
     )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from freehold.errors import Conflict
 from freehold.settings import SECTIONS
 
 FIXED = (
-    "server.host", "server.port", "store.", "model.more", "engine.memory_budget_mb", "engine.idle_unload_s",
+    "server.host", "server.port", "server.mode", "store.", "model.more", "engine.memory_budget_mb",
+    "engine.idle_unload_s",
 )  # fmt: skip
 """The listening socket, the ledger and which models there are belong to the supervisor's whole life."""
 COUNT = "engine.workers"

@@ -100,6 +100,11 @@ class Repertoire:
         queues = self._demand.queues
         for part in self.parts:
             self._look(part, queues.get(part.name, Queue()), now_s)
+        self._plan(queues, now_s)
+        before, self._states = self._states, [part.state(now_s) for part in self.parts]
+        return before != self._states
+
+    def _plan(self, queues: Mapping[str, Queue], now_s: float) -> None:
         models = self._seen(queues, now_s)
         passed_s, self._credited_s = now_s - self._credited_s, now_s
         self._credit_s = swap.credit_after(self._credit_s, passed_s, models, self._rules)
@@ -110,8 +115,6 @@ class Repertoire:
         for name in plan.unload:
             self._staff.say(f"{name} is unloaded: it finishes what it has begun, and comes back when asked for.")
             self._staff.dissolve(self._part(name).crew)
-        before, self._states = self._states, [part.state(now_s) for part in self.parts]
-        return before != self._states
 
     def hear(self, frame: AnyFrame) -> None:
         """A gateway has accepted something; or it has somebody who waits for a model that it knows nothing of yet."""
@@ -191,11 +194,36 @@ class Repertoire:
         return next((part for part in self.parts if child in part.crew.members), None)
 
 
+class OneByOne(Repertoire):
+    """A model whose every request gets a process of its own: started for it, and gone with its end. The first one only
+    shows that the model loads, and what it can."""
+
+    def __init__(self, staff: Staff, demand: Demand, part: Part, most: int, now_s: float) -> None:
+        super().__init__(staff, demand, [part], Rules(), now_s)
+        self._most = most
+
+    def _plan(self, queues: Mapping[str, Queue], now_s: float) -> None:
+        (part,) = self.parts
+        queue = queues[part.name]
+        if part.state(now_s) == "failed":
+            return
+        alive = [child for child in part.crew.members if child.gone_at_s is None]
+        free = max(0, len(alive) - queue.running)
+        """Started, and not at work yet."""
+        more = max(0, min(self._most - len(alive), queue.waiting - free))
+        part.crew.wanted = len(part.crew.staying) + more
+
+
 @contextmanager
 def employed(staff: Staff, specs: Sequence[EngineSpec]) -> Iterator[Repertoire]:
     """The crews of `specs`: one model alone is there to stay, unless it is to leave when idle. Raises `ModelError` if
     one could never be loaded."""
     config = staff.config.engine
+    if staff.config.server.mode == "stateless":
+        with Demand(staff.site.store_path, [specs[0].name]) as demand:
+            part = Part(staff.found(specs[0], 0, on_demand=True), 1, 0, expected_load_s(specs[0]))
+            yield OneByOne(staff, demand, part, config.workers, time.monotonic())
+        return
     if len(specs) == 1 and not config.idle_unload_s:
         staff.found(specs[0], config.workers)
         yield Repertoire(staff, None, (), Rules(), 0.0)

@@ -137,5 +137,6 @@ class Staff:
             spec=crew.spec, name=f"worker-{self._hired}", store_path=site.store_path, pipe_path=site.pipe_path,
             pipe_paths=self.pipe_paths, log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
             memory_limit_bytes=limit_bytes(config.engine.memory_limit_mb, memory_limit_bytes(), crew.wanted),
+            once=config.server.mode == "stateless", cpu_limit_s=config.engine.cpu_limit_s,
         )  # fmt: skip
         return Child(order.name, "work", order, self.limits)

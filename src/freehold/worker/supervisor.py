@@ -174,6 +174,8 @@ class Supervisor:
                 case "serving":
                     self._answers = True
                     self._takeover.serves(child)
+                case "used":
+                    self._staff.do_without(child)
                 case "leaving" if not child.leaving:
                     self._staff.do_without(child)
                     self._changes(f"{child.name} was told to leave by a signal.")
