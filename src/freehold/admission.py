@@ -167,15 +167,12 @@ def _start_s(ask: Ask, line: Line, pace: Pace) -> float:
 
 
 def _free_after_s(ask: Ask, line: Line, pace: Pace) -> float | None:
-    """When so many of those that run have ended, as they end on the average."""
-    places = pace.places * pace.workers
-    if ask.answers > places:
+    """When those that run will have ended, on the average. None: there are never so many places."""
+    if ask.answers > pace.places * pace.workers:
         return None
     if not pace.step_s or not line.running:
         return RETRY_BLIND_S
-    over = line.running + line.answers + ask.answers - places
-    left_s = line.running_work / line.running * step_time_s(pace, line.running)
-    return max(RETRY_LEAST_S, left_s * min(1.0, over / line.running))
+    return max(RETRY_LEAST_S, line.running_work / line.running * step_time_s(pace, line.running))
 
 
 def _over(ask: Ask, line: Line, limits: Limits) -> Reason:

@@ -210,7 +210,8 @@ class OneByOne(Repertoire):
         alive = [child for child in part.crew.members if child.gone_at_s is None]
         free = max(0, len(alive) - queue.running)
         """Started, and not at work yet."""
-        more = max(0, min(self._most - len(alive), queue.waiting - free))
+        wanted = max(queue.waiting, int(part.card is None))
+        more = max(0, min(self._most - len(alive), wanted - free))
         part.crew.wanted = len(part.crew.staying) + more
 
 
