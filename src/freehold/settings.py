@@ -77,7 +77,8 @@ class EngineConfig:
     )
     cpu_limit_s: float = setting(600.0, "server.mode stateless: processor time of one request's process.")
     memory_budget_mb: int = setting(
-        0, "Memory for all of several models together; 0: nine tenths of the machine's. Those that don't fit take turns."
+        0,
+        "Memory for all of several models together; 0: nine tenths of the machine's. Those that don't fit take turns.",
     )
     idle_unload_s: float = setting(0.0, "A model that nobody has asked for this long leaves the memory. 0: never.")
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
