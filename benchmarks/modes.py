@@ -1,9 +1,9 @@
 """Requests a minute in the three modes of serving, on the same model and machine: the built-in starter, answers of 16
 tokens, 40 clients that ask again and again and obey `Retry-After`.
 
-In `stateless` every request's time includes its cold start: a process, its library, the model. The server's own start is
-shown apart and with it the rate of the whole minute after the command. Modes take turns, so that a slow spell of the
-machine meets all of them. The ceiling is the engine alone, driven without queue or HTTP at its full batch.
+In `stateless` every request's time includes its cold start: a process, its library, the model. The server's own start
+is shown apart, and the answers of the first minute after the command with it. Modes take turns, so that a slow spell of
+the machine meets all of them. The ceiling is the engine alone, driven without queue or HTTP at its full batch.
 
     python benchmarks/modes.py [--quick]
 """
