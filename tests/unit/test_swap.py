@@ -125,7 +125,7 @@ def test_all_is_served_in_bounded_time_and_swapping_is_a_bounded_share(
             spent_s = 0.0
             for at_s, load_s in loads[i:]:
                 spent_s += load_s
-                assert spent_s <= rules.share * (at_s - from_s + STEP_S) + 3 * whole_s
+                assert spent_s <= rules.share * len(played) * (at_s - from_s + STEP_S) + 3 * whole_s
 
 
 def test_alternating_requests_do_not_make_a_machine_swap_all_the_time() -> None:
@@ -177,10 +177,12 @@ def test_a_model_with_a_queue_has_its_turn_first() -> None:
 
 
 def test_without_credit_nobody_is_evicted_but_free_room_is_used() -> None:
-    idle, newcomer = model("a", "loaded", need_bytes=8), model("c", waiting=1)
+    idle, newcomer = model("a", "loaded", need_bytes=8, wanted_s=NOW_S - 7.0), model("c", waiting=1)
     assert planned(idle, newcomer, credit_s=1.9) == ((), ())
     assert soonest_s(newcomer, (idle, newcomer), Rules(budget_bytes=8), 1.0) == 2.0 + 1.0 / 0.2
     assert planned(newcomer, credit_s=-50.0) == (("c",), ())
+    unwanted = msgspec.structs.replace(idle, wanted_s=NOW_S - 8.0)  # four times what the newcomer takes to load
+    assert planned(unwanted, newcomer, credit_s=-50.0) == ((), ("a",))
 
 
 def test_what_is_due_goes_first_and_nobody_overtakes_the_patient() -> None:

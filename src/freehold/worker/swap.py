@@ -92,7 +92,8 @@ def plan(models: Sequence[Model], rules: Rules, credit_s: float, now_s: float) -
             owed_s += model.load_s
             continue
         victims = _victims(model, [each for each in models if each.name not in unload], rules, room, now_s)
-        if victims and credit_s - spent_s - owed_s >= model.load_s:
+        paid = credit_s - spent_s - owed_s >= model.load_s
+        if victims and (paid or all(_unwanted(victim, model, rules, now_s) for victim in victims)):
             unload += [victim.name for victim in victims]
             room.leaving += sum(victim.need_bytes for victim in victims)
             room.reserve(model)
@@ -161,6 +162,11 @@ def _can_leave(model: Model, rules: Rules, now_s: float) -> bool:
 
 def _idle(model: Model) -> bool:
     return not model.waiting and not model.running
+
+
+def _unwanted(model: Model, newcomer: Model, rules: Rules, now_s: float) -> bool:
+    """For so long that loading the newcomer is the smaller part: then it is no waste, whatever else was swapped."""
+    return _idle(model) and now_s - max(model.wanted_s, model.since_s) >= turn_s(newcomer, rules)
 
 
 def _victims(
