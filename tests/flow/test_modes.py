@@ -56,7 +56,7 @@ def test_stateless_gives_each_request_a_process_with_limits(tmp_path: Path) -> N
         assert os.getpriority(os.PRIO_PROCESS, row["pid"]) >= 5
         os.kill(row["pid"], signal.SIGKILL)  # another process goes on
         assert running.result().json()["usage"]["completion_tokens"] == 200
-        until(lambda: not rows(server))
+        until(lambda: [(left["pid"], left["state"]) for left in rows(server).values()] == [(0, "dead")])
         assert get(f"{server.url}/readyz")["models"] == {"m": "unloaded"}
 
 

@@ -68,8 +68,9 @@ class Staff:
         self.crews.append(crew)
         return crew
 
-    def tend(self, now_s: float) -> None:
-        """Hire who is missing, let go who was relieved, forget who left long ago."""
+    def tend(self, now_s: float) -> bool:
+        """Hire who is missing, let go who was relieved, forget who left long ago: then True."""
+        forgotten = False
         free_bytes = psutil.virtual_memory().available
         for crew in self.crews:
             crew.fill(free_bytes)
@@ -79,9 +80,11 @@ class Staff:
                 shown_s = 0.0 if crew.on_demand and child.state == "stopped" else SHOWN_S
                 if child.gone_at_s is not None and now_s - child.gone_at_s >= shown_s:
                     crew.remove(child)
+                    forgotten = True
         self.crews = [crew for crew in self.crews if crew.wanted or crew.members or crew.on_demand]
         if self._to_renew:
             self._renew_next()
+        return forgotten
 
     def renew(self) -> None:
         """Every worker is relieved by a new one, one after the other. Those of a model that comes and goes just go:

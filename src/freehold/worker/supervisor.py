@@ -118,7 +118,7 @@ class Supervisor:
         now_s = time.monotonic()
         if not self._closing:
             self._changed |= self._repertoire.turn(now_s)
-            self._staff.tend(now_s)
+            self._changed |= self._staff.tend(now_s)
             if self._control.rollout is not None and not self._control.rollout.over:
                 self._control.rollout.turn(now_s)
                 self._changed = True
