@@ -84,18 +84,22 @@ def serve(
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
-    from freehold.cli.several import settle_all
+    from freehold.cli.several import named, settle_all
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
     from freehold.worker.supervisor import Supervisor
 
     if config.engine.workers < 1:
         raise UsageError("--workers must be at least 1.", next="One worker serves many requests at once.")
+
+    def one(config: Config, listener: Listener) -> EngineSpec:
+        return settle(named(config, config.model.model), listener)
+
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
         specs = settle_all(config, start_up)
-        code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
+        code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=one, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code

@@ -127,7 +127,8 @@ class StartUp:
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
             self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
-        cards = {card.name: card for card, _, _ in self._cards.values()}
+        found = {card.name: card for card, _, _ in self._cards.values()}
+        cards = {name: found[name] for name in sorted(found, key=lambda name: (*self.names, name).index(name))}
         for card in cards.values():
             size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, "
             self.say(

@@ -80,14 +80,14 @@ class Desk:
 
     async def card(self, model: str | None, due_unix_s: float | None) -> ModelCard:
         """The card of the model asked for. Raises `ModelNotFound`, `Unavailable` or `DeadlinePassed`."""
+        self.intake.check_served()
         return await self.fleet.card(model, due_unix_s, self.check_open)
 
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""
         if self.draining:
-            raise Unavailable(
-                "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
-            )
+            why = "It finishes what runs and takes nothing new."
+            raise Unavailable("The server is shutting down.", why, "Try another server.")
 
     async def submit(self, *requests: Request, lasting: bool = False, resumable_s: float = 0.0) -> Inbox:
         """Accept requests durably. When this returns they will be answered; workers have been woken already, and what

@@ -17,7 +17,7 @@ import msgspec
 from freehold.admission import MARGIN, Ask, Limits, Line, Pace, Reason, Verdict, decide
 from freehold.backlog import Backlog
 from freehold.core import Chunk, Request
-from freehold.errors import DeadlineUnmeetable, InvalidRequest, KeyLimited, Overloaded, RequestError
+from freehold.errors import DeadlineUnmeetable, InvalidRequest, KeyLimited, Overloaded, RequestError, Unavailable
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.fleet import Line as WorkerLine
@@ -59,6 +59,11 @@ class Intake:
         self._left: dict[str, tuple[float, float]] = {}
 
     # ---- who is let in ---------------------------------------------------------------------------
+
+    def check_served(self) -> None:
+        """Where nobody may wait, not even for a model that loads. Raises `Unavailable`."""
+        if self._server.mode == "stateful" and not self._fleet.someone_ready():
+            raise Unavailable("No worker can take the request now.", self._fleet.why_not_ready(), "Try again later.")
 
     def admit(self, requests: Sequence[Request], now_s: float | None = None) -> tuple[Request, ...]:
         """Let them in all together, as they are then to be accepted, or raise why not."""

@@ -96,13 +96,17 @@ class Repertoire:
         """Load and unload what is to be; True if there is something to tell."""
         if self._demand is None:
             return False
-        self._demand.heard()
         queues = self._demand.queues
         for part in self.parts:
             self._look(part, queues.get(part.name, Queue()), now_s)
         self._plan(queues, now_s)
         before, self._states = self._states, [part.state(now_s) for part in self.parts]
         return before != self._states
+
+    def look(self) -> None:
+        """Whatever made `fds` readable is seen in the next turn."""
+        if self._demand is not None:
+            self._demand.heard()
 
     def _plan(self, queues: Mapping[str, Queue], now_s: float) -> None:
         models = self._seen(queues, now_s)

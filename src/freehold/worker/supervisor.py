@@ -116,12 +116,12 @@ class Supervisor:
     def _turn(self, signals: StopSignals, pipe: Pipes) -> None:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
-        if not self._closing:
+        if not self._closing or self._finishes():
             self._changed |= self._repertoire.turn(now_s)
             self._changed |= self._staff.tend(now_s)
-            if self._control.rollout is not None and not self._control.rollout.over:
-                self._control.rollout.turn(now_s)
-                self._changed = True
+        if not self._closing and self._control.rollout is not None and not self._control.rollout.over:
+            self._control.rollout.turn(now_s)
+            self._changed = True
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
@@ -140,6 +140,7 @@ class Supervisor:
         starts_s = [child.start_at_s - now_s for child in children if child.start_at_s is not None]
         tethers = [child.tether.fileno() for child in children if child.tether is not None]
         pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *self._repertoire.fds, *tethers])
+        self._repertoire.look()
         signals.asked()
         for child in children:
             self._hear(child)
@@ -148,6 +149,11 @@ class Supervisor:
             if child.exit_code() is not None:
                 self._hear(child)  # what it said last
                 self._ended(child)
+
+    def _finishes(self) -> bool:
+        """Models are still loaded for what was accepted: a gateway waits for its answers."""
+        waits = any(gateway.process is not None for gateway in self._staff.gateways)
+        return waits and self._verdict is None and bool(self._repertoire.parts)
 
     # ---- what happens to a child -----------------------------------------------------------------
 
