@@ -60,7 +60,7 @@ def test_a_size_is_guessed_from_the_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(bytes(1 << 20))
     source = Source(kind="safetensors", path=str(tmp_path), label="x", name="x")
     spec = EngineSpec(engine="llamacpp", source=source, name="x", cache_dir="", kv_cache_bytes=7)
-    assert expected_bytes(spec) == PROCESS_BYTES + 7 + (1 << 20) * 17 // 32
+    assert expected_bytes(spec) == PROCESS_BYTES["llamacpp"] + 7 + (1 << 20) * 17 // 32
     assert 1.0 < expected_load_s(spec) < 1.01
 
 

@@ -10,8 +10,8 @@ from freehold.engine.base import EngineSpec
 from freehold.engine.sim.engine import DEFAULT_PROFILE
 from freehold.profile import Profile, open_profile
 
-PROCESS_BYTES = 80 << 20
-"""An idle worker without a model."""
+PROCESS_BYTES = {"openvino": 160 << 20, "llamacpp": 160 << 20, "remote": 50 << 20, "sim": 50 << 20}
+"""A worker with its library and a model of no size."""
 START_S = 1.0
 """A process, until it begins to load."""
 READ_BYTES_PER_S = 200e6
@@ -23,7 +23,7 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf")
 
 def expected_bytes(spec: EngineSpec) -> int:
     """Of one worker: its weights, its KV cache where that is set, and the process."""
-    return PROCESS_BYTES + spec.kv_cache_bytes + _weights_bytes(spec)
+    return PROCESS_BYTES[spec.engine] + spec.kv_cache_bytes + _weights_bytes(spec)
 
 
 def expected_load_s(spec: EngineSpec) -> float:
