@@ -10,7 +10,7 @@ from freehold.engine.base import EngineSpec
 from freehold.engine.sim.engine import DEFAULT_PROFILE
 from freehold.profile import Profile, open_profile
 
-PROCESS_BYTES = {"openvino": 160 << 20, "llamacpp": 160 << 20, "remote": 50 << 20, "sim": 50 << 20}
+PROCESS_BYTES = {"openvino": 160 << 20, "llamacpp": 115 << 20, "remote": 50 << 20, "sim": 50 << 20}
 """A worker with its library and a model of no size."""
 START_S = 1.0
 """A process, until it begins to load."""
