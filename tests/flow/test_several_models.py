@@ -82,6 +82,8 @@ def test_a_burst_to_all_is_answered_and_swaps_are_few(server: Served) -> None:
 def test_what_is_accepted_waits_in_the_ledger_while_its_model_is_loaded(server: Served) -> None:
     """By now every model has been loaded once: requests are accepted at once, whoever is in memory."""
     away = next(name for name, state in states(server).items() if state == "unloaded")
+    refused = ask(server, away, **{"x-freehold-deadline-ms": "100"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "deadline_unmeetable")
     body = {"model": away, "prompt": "Hello.", "max_tokens": 8, "ignore_eos": True, "mode": "async"}
     reply = httpx.post(f"{server.url}/generate", json=body, trust_env=False, timeout=5.0)
     assert reply.status_code == 202
