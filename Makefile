@@ -15,7 +15,7 @@ serve: $(VENV)/base.stamp      ## Serve a model on this machine: make serve ARGS
 	@$(BIN)/freehold serve $(ARGS)
 
 test: $(VENV)/dev.stamp        ## All tests: unit, engines, real processes, a real browser
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-fast: $(VENV)/dev.stamp   ## The unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(ARGS)

@@ -219,6 +219,15 @@ def told(outcomes: list[Outcome], calm: dict[str, Journal]) -> str:
     return f"{len(outcomes)} requests, {speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
 
 
+def slowest(outcomes: list[Outcome], begun_s: float) -> str:
+    """Of whole streams, with when they began: where to look in the server's log."""
+    whole = [each for each in outcomes if each.journal.whole and each.case.deed == "stream"]
+    late = sorted(whole, key=lambda each: each.begun_s - each.end_s)[:5]
+    return ", ".join(
+        f"{each.end_s - each.begun_s:.1f} s ({each.journal.id} at {each.begun_s - begun_s:.0f} s)" for each in late
+    )
+
+
 def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
 
@@ -265,6 +274,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
     print(f"disturbed: {told(outcomes, journals)}")
     print(f"in {storm_s:.0f} s, seed {given.seed}: {listed(storm.counts)}")
     print(f"requests: {listed(found.counts)}, poisoned {found.poisoned}")
+    print(f"slowest: {slowest(outcomes, outcomes[0].begun_s)}")
     for kind, words in (("lost", found.lost), ("tokens", found.wrong_tokens), ("state", found.wrong_states)):
         for text in words[:15]:
             print(f"  {kind}: {text}")

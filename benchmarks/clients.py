@@ -160,7 +160,7 @@ class Clients:
         outcome.journal.text, outcome.journal.done = "".join(texts), True
         outcome.journal.finish = told["status"]
         if told["status"] == "failed":
-            outcome.journal.failure = str((told.get("error") or {}).get("code"))
+            outcome.journal.failure = str(told.get("error"))
 
     async def _until_told(
         self,

@@ -167,6 +167,16 @@ def held(number: int) -> list[tuple[bool, bool, float]]:
     return told
 
 
+def unless_by_chance(share: float, count: int, risk: float = 0.05) -> float:
+    """The least share of `count` draws that a true share of `share` doesn't stay below but with a chance of `risk`."""
+    below = 0.0
+    for hits in range(count + 1):
+        below += math.comb(count, hits) * share**hits * (1 - share) ** (count - hits)
+        if below > risk:
+            return hits / count
+    return 1.0
+
+
 # ---- what came of it ----------------------------------------------------------------------------
 
 
@@ -198,14 +208,21 @@ def main() -> int:
             f" half width of ours {told[:, i, 2].mean():.2f}, on the logarithm"
         )
     against = np.abs([s.against_sweep for s in seen])
+    covers = unless_by_chance(0.90, servers) if quick else 0.90
+    holds = unless_by_chance(0.90, rows) if quick else 0.90
+    if quick:
+        print(
+            f"{servers} servers and {rows} rows are few: coverage fails below {covers:.2f} and {holds:.2f}, which 0.90"
+        )
+        print("shows by chance with 5 % at most; the full run asks for 0.90 itself")
     off = [s.off for s in seen]
     slowest = max(s.seconds for s in seen) / SWEEP_RATES / SWEEP_S
     claims = [
         Claim("knee against the sweep's, 90 % of servers within", float(np.quantile(against, 0.9)), "<=", 0.10),
         Claim("knee against the true one, 90 % of servers within", float(np.quantile(np.abs(off), 0.9)), "<=", 0.10),
-        Claim("90 % interval of the knee holds it", float(np.mean([s.covered for s in seen])), ">=", 0.90),
+        Claim("90 % interval of the knee holds it", float(np.mean([s.covered for s in seen])), ">=", covers),
         Claim("measuring time over the sweep's, worst", slowest, "<=", 0.10),
-        Claim("interval of the p99 holds it, worst load", float(told[:, :, 0].mean(axis=0).min()), ">=", 0.90),
+        Claim("interval of the p99 holds it, worst load", float(told[:, :, 0].mean(axis=0).min()), ">=", holds),
         Claim("order statistics' interval, best load", float(told[:, :, 1].mean(axis=0).max()), "<=", 0.20),
     ]
     return finish("knee", claims)

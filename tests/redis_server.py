@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,21 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from debian import found_or_installed
+
 NAMES = ("redis-server", "valkey-server")
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
 
 
 def binary() -> str:
     """Path of a server; on Debian as root it is installed when missing. Never skips in silence."""
-    found = os.environ.get("FREEHOLD_TEST_REDIS") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found:
+    told = os.environ.get("FREEHOLD_TEST_REDIS")
+    if found := told or found_or_installed(NAMES, ("redis-server",)):
         return found
-    if os.geteuid() == 0 and Path("/etc/debian_version").exists():
-        packages = ["apt-get", "install", "-y", "--no-install-recommends", "redis-server"]
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], packages):
-            subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
-        return shutil.which("redis-server") or pytest.fail("apt-get installed no redis-server")
     pytest.fail(
         "These tests need Redis or Valkey. Install one (Debian: `apt-get install redis-server`), "
         "or name its server in FREEHOLD_TEST_REDIS."

@@ -27,6 +27,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors(),
         "http.md": http(),
         "modules.md": modules(),
+        "metrics.md": metrics(),
     }
 
 
@@ -39,7 +40,9 @@ def commands() -> str:
     shown = [
         "serve",
         "chat",
+        "batch",
         "workers",
+        "requests",
         "drain",
         "rollout",
         "reload",
@@ -114,6 +117,19 @@ def modules() -> str:
         for path in sorted(folder.glob("*.py")):
             first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
             text += f"- `{path.name}`: {' '.join(first.split())}\n"
+    return text
+
+
+def metrics() -> str:
+    """Every metric of /metrics with its labels and what it is, from the registry itself."""
+    from freehold.telemetry.metrics import Metrics
+
+    text = NOTE + "# Metrics\n\n`GET /metrics` has them in Prometheus' text form. Histograms of latencies are made of "
+    text += "sketches: a sample lies in the right bucket, or is within 1 % of its edge. What isn't known is left out. "
+    text += "Counters count since this gateway began.\n\n| metric | kind | labels | what it is |\n|---|---|---|---|\n"
+    for name, kind, labels, help in Metrics().described():
+        told = ", ".join(f"`{label}`" for label in labels)
+        text += f"| `{name}` | {kind} | {told} | {help} |\n"
     return text
 
 

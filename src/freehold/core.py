@@ -84,6 +84,8 @@ class Request(Record, frozen=True):
     """Keep prompt and result in the ledger after the end, so that they can be fetched by id."""
     meta: Json = {}
     """What the gateway needs to answer for this request later (never read by a worker)."""
+    traceparent: str = ""
+    """The trace it belongs to, where its client said so (W3C Trace Context)."""
     idempotency_key: str | None = None
     """The same tenant's same key within a day means the same request."""
     fingerprint: str = ""
@@ -230,6 +232,8 @@ class ModelCard(Record, frozen=True):
     created_unix_s: int = 0
     pace: CardPace | None = None
     """From a profile; None without one."""
+    bandwidth_bytes_per_s: float = 0.0
+    """Of the memory it runs from, by its profile; 0 without one."""
 
 
 WorkerState = Literal["starting", "loading", "ready", "busy", "draining", "hung", "stopped", "dead"]

@@ -7,6 +7,7 @@
     ├── Unreachable                    exit 5   a server or URL doesn't answer
     ├── GaveUp                         exit 6   the supervisor stopped restarting a process
     ├── StoreError           503       exit 7   the ledger can't be opened, read or written
+    │   └── StoreAway        503                just now: it is full, locked, or its server is away
     ├── CannotResume                            an engine can't go on after given tokens; its worker starts again
     └── RequestError                            a request ends with an HTTP status
         ├── InvalidRequest       400            malformed, out of range, or not supported here
@@ -93,6 +94,13 @@ class StoreError(FreeholdError):
     code = "store_error"
     status = 503
     exit_code = 7
+
+
+class StoreAway(StoreError):
+    """It heals: who needs the ledger waits, or tries again."""
+
+    code = "store_away"
+    retry_after_s = 1.0
 
 
 class CannotResume(FreeholdError):

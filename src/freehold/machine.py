@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -15,6 +16,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from freehold.core import Record
@@ -117,6 +119,33 @@ def memory_bandwidth_gb_s(threads: int = 0, seconds: float = 1.0) -> float:
             worker.join()
         rates.append(2 * block * count / (time.perf_counter() - start) / 1e9)
     return statistics.median(rates)
+
+
+class Bandwidth(Record, frozen=True):
+    """Of this machine's memory, as it was measured once: `state/bandwidth.json` in FREEHOLD_HOME."""
+
+    gb_s: float
+    cpu: str
+    cores: int
+    measured_unix_s: float
+
+
+def keep_bandwidth(home: Path, gb_s: float) -> None:
+    """For a server to compare itself with. A folder that can't be written keeps nothing."""
+    told = Bandwidth(gb_s=gb_s, cpu=_cpu_name(), cores=cores(), measured_unix_s=time.time())
+    path = home / "state" / "bandwidth.json"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_bytes(msgspec.json.encode(told))
+
+
+def kept_bandwidth_bytes_per_s(home: Path) -> float | None:
+    """What was measured here; None if nothing was, or on another machine."""
+    try:
+        told = msgspec.json.decode((home / "state" / "bandwidth.json").read_bytes(), type=Bandwidth)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return told.gb_s * 1e9 if (told.cpu, told.cores) == (_cpu_name(), cores()) and told.gb_s > 0 else None
 
 
 def sync_ms(folder: Path, times: int = 30) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
+from freehold.sketch import Told as Sketched
 
 MAX_FRAME_BYTES = 64 << 20
 
@@ -36,11 +37,29 @@ class Hello(Frame, tag="hello"):
     card: ModelCard | None = None
 
 
+class StepSums(msgspec.Struct, array_like=True, frozen=True):
+    """The steps of a worker's engine since it told them last, added up."""
+
+    steps: int
+    tokens: int
+    """Given out."""
+    running: int
+    """Sum of the sequences that took part."""
+    lone_tokens: int
+    """Given out by steps with one sequence and no prompt to read."""
+    lone_s: float
+    bytes_read: float | None
+    """Weights and cache, by arithmetic; None where the engine hides what it takes."""
+    step_ms: Sketched
+    """Its `total` is the time in steps."""
+
+
 class Status(Frame, tag="status"):
     """A worker's own state, sent on every change and at most once a second while it runs."""
 
     status: WorkerStatus
     card: ModelCard | None = None
+    steps: StepSums | None = None
 
 
 class Begun(msgspec.Struct, array_like=True, frozen=True):
@@ -59,6 +78,8 @@ class Tokens(Frame, tag="tokens"):
 
     chunks: list[Chunk]
     begun: dict[str, Begun] = {}
+    unrecorded: list[str] = []
+    """Requests that end here, and that the ledger can't be told of just now."""
 
 
 class Wake(Frame, tag="wake"):

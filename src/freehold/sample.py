@@ -33,6 +33,8 @@ class Sample(Record, frozen=True):
     """Between token events, in order (ITL); empty where the answer wasn't streamed."""
     queue_ms: float | None = None
     """As the server tells it."""
+    served_ms: float | None = None
+    """From its reading of the request to its first token, as the server tells it."""
     group: str = ""
     """Tenant, user or conversation it belongs to."""
 

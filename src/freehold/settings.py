@@ -40,6 +40,13 @@ class ServerConfig:
     max_unread_mb: int = setting(8, "What is kept for a client that reads too slowly; beyond it the client is left.")
     stall_s: float = setting(60.0, "A client that takes nothing of its answer for so long is disconnected. 0: never.")
     body_timeout_s: float = setting(20.0, "A client that takes longer to send its request is disconnected.")
+    max_file_mb: int = setting(200, "Largest file that may be uploaded for a batch.")
+    max_files_mb: int = setting(4096, "All uploaded and written files together; beyond it uploads get 507.")
+    keep_files_s: float = setting(2_592_000.0, "How long files are kept, and batches after their window.")
+    max_batch_lines: int = setting(50_000, "Most requests in one batch.")
+    batch_share: float = setting(
+        0.75, "Share of the workers' places that batches may take; the rest stays for who waits for an answer."
+    )
     webhook_secret: str = setting("", "Signs webhooks that bring no secret of their own: whsec_ and base64.")
     webhook_private: Literal["off", "on"] = setting("off", "on: webhooks may go to private and loopback addresses.")
     drain_s: float = setting(120.0, "Longest wait for running answers after SIGTERM.")
@@ -111,7 +118,9 @@ class ObserveConfig:
     keep_text: Literal["off", "on"] = setting("off", "on: the history keeps prompts and answers too.")
     price_per_hour_usd: float = setting(0.0, "What this machine costs; 0: not known, and no cost is told.")
     against: str = setting("", "The paid API to compare with: PROVIDER/MODEL or MODEL, as `freehold cost` names them.")
-    runaway_tokens: int = setting(10_000, "An answer that reaches so many tokens is stopped and named. 0: never.")
+    runaway_tokens: int = setting(
+        10_000, "An answer whose request sets no max_tokens is stopped there and named as runaway. 0: no such limit."
+    )
     otlp_endpoint: str = setting(
         "", "Traces go there, OTLP over HTTP, as in http://127.0.0.1:4318; needs freehold[otlp]."
     )

@@ -7,14 +7,13 @@ beforehand that it provokes one.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
+
+from debian import found_or_installed
 
 FLAGS = [
     "--no-sandbox",
@@ -30,15 +29,9 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 def chromium() -> str:
     """Path of a Chromium; on Debian as root it is installed when missing. Never skips in silence."""
-    found = os.environ.get("FREEHOLD_TEST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if found:
+    told = os.environ.get("FREEHOLD_TEST_CHROMIUM")
+    if found := told or found_or_installed(NAMES, ("chromium", "fonts-noto-core")):
         return found
-    if os.geteuid() == 0 and Path("/etc/debian_version").exists():
-        packages = ["apt-get", "install", "-y", "--no-install-recommends", "chromium", "fonts-noto-core"]
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], packages):
-            subprocess.run(command, check=True, env=environ, stdout=subprocess.DEVNULL)
-        return shutil.which("chromium") or pytest.fail("apt-get installed no chromium")
     pytest.fail(
         "The browser tests need Chromium. Install it (Debian: `apt-get install chromium`), "
         "or name one in FREEHOLD_TEST_CHROMIUM."

@@ -102,4 +102,4 @@ def until(holds: Callable[[], bool]) -> None:
 def worker_of(server: Server) -> int:
     """Index of the worker that answers now."""
     until(lambda: any(row["running"] for row in server.worker_rows()))
-    return next(int(row["name"][-1]) - 1 for row in server.worker_rows() if row["running"])
+    return next(int(row["name"].rpartition("-")[2]) - 1 for row in server.worker_rows() if row["running"])

@@ -93,6 +93,19 @@ def test_a_webhook_outlives_its_gateway(tmp_path: Path) -> None:
         assert b'"generation.completed"' in text
 
 
+def test_a_batch_tells_its_end(tmp_path: Path) -> None:
+    line = b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": {"prompt": "One"}}'
+    with receiving() as receiver, Server(tmp_path, flags=OPEN) as server, openai_client(server) as client:
+        file = client.files.create(file=("asks.jsonl", line), purpose="batch")
+        hook = {"webhook": {"url": receiver.url, "secret": SECRET}}
+        made = client.batches.create(
+            input_file_id=file.id, endpoint="/v1/completions", completion_window="24h", extra_body=hook
+        )
+        until(lambda: bool(receiver.got))
+        event = receiver.unwrapped()
+        assert (event.type, event.data.id) == ("batch.completed", made.id)
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     with Server(tmp_path) as server, httpx.Client(base_url=server.url, trust_env=False) as http:
         asked: dict[str, Any] = {"prompt": "Hello", "mode": "async"}

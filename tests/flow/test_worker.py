@@ -206,7 +206,9 @@ def test_drained_it_finishes_and_claims_nothing_more(
     assert ledger.depth().queued == 1
 
 
-def test_a_second_signal_ends_it_at_once(folder: Path, ledger: SqliteLedger, pipe: Pipe, start: Start) -> None:
+def test_a_second_signal_gives_back_what_isnt_finished_and_counts_no_death(
+    folder: Path, ledger: SqliteLedger, pipe: Pipe, start: Start
+) -> None:
     ledger.accept([ask("long", 900)])
     child = start(sim(profile(folder, 50.0)))
     pipe.accept()
@@ -214,9 +216,14 @@ def test_a_second_signal_ends_it_at_once(folder: Path, ledger: SqliteLedger, pip
     child.signal(signal.SIGTERM)
     pipe.wait(lambda: pipe.state() == "draining")
     child.signal(signal.SIGTERM)
-    assert left(child) == 1
+    assert left(child) == 0
     pipe.until_end()
     assert "long" not in pipe.ended_ids()
+    entry = ledger.fetch("long")
+    assert entry is not None
+    assert (entry.state, entry.attempt, entry.deaths) == ("queued", 1, 0)
+    (claim,) = ledger.claim("worker-2:1", 1, "m")
+    assert [chunk.text for chunk in claim.given] == [chunk.text for chunk in pipe.chunks("long")]
 
 
 def test_a_restarted_gateway_is_found_again(folder: Path, ledger: SqliteLedger, pipe: Pipe, start: Start) -> None:

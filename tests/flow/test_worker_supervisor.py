@@ -82,6 +82,18 @@ def test_a_killed_worker_is_replaced_and_the_reason_told(start: Start) -> None:
     assert serve.left() == 0
 
 
+def test_a_worker_killed_again_and_again_while_it_loads_is_no_reason_to_end(start: Start) -> None:
+    serve = start()
+    serve.wait("serving")
+    os.kill(serve.pid("worker-1"), signal.SIGKILL)
+    for _ in range(4):  # of a model that was never ready, the third would be the last
+        os.kill(serve.wait("started", "worker-1").pid, signal.SIGKILL)
+    serve.wait("ready", "worker-1")
+    assert answer(serve.url)
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
+
+
 def test_a_killed_gateway_is_replaced_on_the_same_port(start: Start) -> None:
     serve = start()
     serve.wait("serving")
@@ -213,6 +225,20 @@ def test_a_worker_that_does_not_leave_in_time_is_killed(start: Start, home: Path
     lines = [json.loads(line) for line in Path(serve.log.name).read_text().splitlines()]
     killed = [line for line in lines if line["event"] == "process.killed"]
     assert [(line["process"], line["pid"]) for line in killed] == [("worker-1", pid)]
+
+
+def test_a_drain_whose_time_is_up_gives_back_what_isnt_finished(start: Start, home: Path) -> None:
+    serve = start(step_ms=20.0, drain_s=0.1)
+    serve.wait("serving")
+    ledger = SqliteLedger(home / "state" / "ledger-0.sqlite")
+    ledger.accept([ask("a", 900)])
+    eventually(lambda: ledger.depth().running == 1)
+    serve.signal(signal.SIGTERM)
+    assert serve.left() == 0
+    entry = ledger.fetch("a")
+    assert entry is not None
+    assert (entry.state, entry.attempt, entry.deaths) == ("queued", 1, 0)
+    ledger.close()
 
 
 def test_killed_itself_it_leaves_no_children(start: Start) -> None:

@@ -74,3 +74,13 @@ def test_a_worker_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) 
         fleet.told_steps(Steps(line.asked[0].number, [STEP]))
 
     asyncio.run(ask())
+
+
+def test_who_is_to_be_started_again_is_no_reason_to_give_up() -> None:
+    fleet = Fleet()
+    fleet.lost_s -= 100.0
+    assert fleet.hopeless(15.0)
+    fleet.supervised([WorkerStatus(name="worker-1", pid=0, state="dead")])
+    assert not fleet.hopeless(15.0)
+    fleet.supervised([WorkerStatus(name="worker-1", pid=0, state="stopped")])
+    assert fleet.hopeless(15.0)

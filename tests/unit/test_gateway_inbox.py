@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from freehold.core import Answer, Chunk, Failure, FinishReason, Request, Result, Usage
 from freehold.errors import ResumeFailed, WorkerDied
 from freehold.gateway.collect import collect
-from freehold.gateway.inbox import ClientGone, Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.reader import ClientGone, Reader
 from freehold.gateway.retold import retold
 from freehold.pipe import Frame
 

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import Coroutine
 from pathlib import Path
 
-from freehold.core import Request, WorkerStatus
+from freehold.core import Chunk, Request, Usage, WorkerStatus
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
-from freehold.gateway.losses import orphans
+from freehold.gateway.losses import orphans, worker_gone
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
-from freehold.pipe import owner
+from freehold.pipe import Begun, Frame, Tokens, owner
 from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
@@ -54,6 +54,41 @@ def test_claims_of_the_dead_are_let_go(tmp_path: Path) -> None:
             entry = await ledger.fetch(id)
             assert entry is not None
             assert (entry.state, entry.deaths) == ("queued", 1)
+        await ledger.close()
+
+    run(path, main())
+
+
+class Wire:
+    """A worker's line that nobody reads."""
+
+    worker, owner = "worker-2", owner("worker-2", 8)
+
+    def send(self, frame: Frame) -> None:
+        pass
+
+
+def test_an_end_that_was_told_while_the_ledger_was_away_is_not_lost_with_its_worker(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(path))
+        await ledger.start()
+        desk = Desk(ledger, Fleet(), ServerConfig(), Metrics(), lambda work: asyncio.ensure_future(work))
+        inbox = await desk.follow(["other"], request("other", False).tenant)
+        line = Wire()
+        chunk = Chunk("other", 0, 0, 1, "Hi.", finish="stop", usage=Usage(1, 0, 1))
+        desk.tokens(line, Tokens([chunk], {"other": Begun(1, 0.0)}, ["other"]))
+        assert inbox.ended
+        await desk.unrecorded.look()
+        assert len(desk.unrecorded.of(line)) == 1
+        await worker_gone(desk, line)
+        entry = await ledger.fetch("other")
+        assert entry is not None
+        assert entry.result is not None
+        assert (entry.state, entry.deaths, entry.result.failure) == ("done", 0, None)
+        await desk.unrecorded.look()
+        assert desk.unrecorded.of(line) == []
         await ledger.close()
 
     run(path, main())

@@ -149,6 +149,28 @@ def test_a_burst_is_no_capacity() -> None:
     assert ladder.capacity_per_s == pytest.approx(50, rel=0.3)
 
 
+def test_an_objective_that_one_user_alone_breaks_is_told_for_certain_and_soon() -> None:
+    """A tenth of a lone user's requests miss; a dozen of them can't tell that from one in a hundred."""
+    search = Search(Synthetic(QUEUE, seed=4), parse("p99 e2e < 46ms"), Plan(longest_s=60.0))
+    found = search.run()
+    assert found.outcome == "none"
+    assert not found.tried
+    assert found.seconds < 20
+    assert search.ladder.rungs[0].requests > 12
+
+
+class Sparse(Synthetic):
+    """Its schedule is over after one request, whatever the rate."""
+
+    def open(self, rate_per_s: float, seed: int) -> Iterator[tuple[float, list[Sample]]]:
+        yield 0.1, [Sample(number=0, intended_s=0.0, sent_s=0.0, end_s=0.1, first_s=0.1, outcome="ok")]
+
+
+def test_trials_that_are_over_at_once_use_the_time_up() -> None:
+    found = Search(Sparse(QUEUE), parse("p99 e2e < 300ms"), Plan(longest_s=30.0)).run()
+    assert len(found.tried) <= 30
+
+
 @pytest.mark.parametrize("server", [QUEUE, STEPS, Batches(base_s=0.05, each_s=0.01, most=8)])
 @pytest.mark.parametrize("users", [1, 5, 40])
 def test_a_closed_loop_never_has_more_inside_than_users(server: Queue | Steps | Batches, users: int) -> None:

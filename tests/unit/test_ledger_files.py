@@ -179,7 +179,7 @@ def test_a_file_size_limit_is_a_clear_error_too(path: Path) -> None:
         "print([claim.request.id for claim in ledger.claim('w:1', 9, 'm')], ledger.check_integrity())\n"
     )
     done = run(code, str(path))
-    assert "Can't use the ledger" in done.stdout, done
+    assert "limit of a file's size" in done.stdout, done
     assert "['a'] []" in done.stdout, done
 
 
@@ -193,6 +193,14 @@ def test_a_lock_held_too_long_is_a_clear_error(path: Path) -> None:
     ledger.accept([request("a")])
     other.close()
     ledger.close()
+
+
+def test_a_lock_that_is_held_keeps_nobody_from_opening(path: Path) -> None:
+    SqliteLedger(path).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    SqliteLedger(path, busy_timeout_s=0.0).close()
+    other.close()
 
 
 def test_many_open_a_new_ledger_at_once(path: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freehold.errors import UsageError
 from freehold.loadtest.formats.row import Row
@@ -128,3 +130,36 @@ def test_prompts_have_their_length_and_a_beginning_of_their_own() -> None:
     varied = of_length(100, 20, Scale(), spread=0.5)
     lengths = [len(varied(number).text.split()) for number in range(500)]
     assert 50 <= min(lengths) < 60 < 140 < max(lengths) <= 150
+
+
+@given(st.integers(8, 4096), st.integers(0, 100))
+def test_a_trace_within_a_context_fits_it_and_the_rest_is_untouched(context: int, seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    lengths = dice.integers(1, 3000, (50, 2))
+    trace = of_rows("t", [Row(at_s=i, input_tokens=a, output_tokens=b) for i, (a, b) in enumerate(lengths.tolist())])
+    inside, share = trace.within(context)
+    assert (inside.input_tokens + inside.output_tokens <= context).all()
+    assert (inside.input_tokens >= 1).all()
+    assert (inside.output_tokens >= 1).all()
+    same = (inside.input_tokens == lengths[:, 0]) & (inside.output_tokens == lengths[:, 1])
+    assert share == pytest.approx(1 - same.mean())
+    fits = (lengths[:, 1] <= 0.9 * context // 2) & (lengths.sum(axis=1) <= int(0.9 * context))
+    assert same[fits].all()
+
+
+@given(st.integers(0, 500), st.floats(0.05, 200.0), st.floats(1.0, 60.0))
+def test_a_stretch_has_the_rate_that_was_asked_for(first: int, rate: float, seconds: float) -> None:
+    trace = of_rows("t", rows(100))
+    at_s = trace.stretch(first, rate, seconds)
+    assert len(at_s) == max(1, round(rate * seconds))
+    assert at_s[0] == 0.0
+    assert (np.diff(at_s) >= 0).all()
+    if len(at_s) > 1:
+        assert np.diff(at_s).mean() == pytest.approx(1 / rate, rel=0.05)
+
+
+def test_a_stretch_goes_on_at_the_beginning_and_keeps_its_bursts() -> None:
+    burst = of_rows("t", [Row(at_s=float(t), input_tokens=1, output_tokens=1) for t in (0, 0.1, 10, 10.1, 20, 20.1)])
+    gaps = np.diff(burst.stretch(4, 2.0, 3.0))
+    assert gaps[0] < gaps[1] / 20
+    assert gaps[2] < gaps[3] / 20

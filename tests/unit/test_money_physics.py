@@ -6,6 +6,7 @@ import datetime
 
 import pytest
 
+from freehold import api_prices
 from freehold.errors import ConfigError, UsageError
 from freehold.sizing import hardware, physics, prices
 from freehold.sizing.physics import Model
@@ -137,14 +138,14 @@ def test_prices_from_a_file() -> None:
 
 
 def test_prices_from_the_package() -> None:
-    price = prices.from_package("gpt-4o-mini", TODAY)
+    price = api_prices.from_package("gpt-4o-mini", TODAY)
     assert price.model == "openai/gpt-4o-mini"
     assert 0 < price.cached_usd < price.input_usd < price.output_usd
     assert 0 <= price.age_days(TODAY) < 2000
     assert price.source.startswith("genai-prices ")
-    assert prices.from_package("openai/gpt-4o-mini", TODAY).input_usd == price.input_usd
-    short, long = (prices.from_package("gemini-2.5-pro", TODAY, tokens) for tokens in (1000, 500_000))
+    assert api_prices.from_package("openai/gpt-4o-mini", TODAY).input_usd == price.input_usd
+    short, long = (api_prices.from_package("gemini-2.5-pro", TODAY, tokens) for tokens in (1000, 500_000))
     assert short.input_usd < long.input_usd
     with pytest.raises(UsageError, match="gpt-4o-minnie") as caught:
-        prices.from_package("gpt-4o-minnie", TODAY)
+        api_prices.from_package("gpt-4o-minnie", TODAY)
     assert "gpt-4o-mini" in caught.value.why

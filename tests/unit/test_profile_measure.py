@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from freehold.cli.app import app
 from freehold.engine.base import EngineSpec
-from freehold.engine.measure import sweep
+from freehold.engine.measure import reading_rate, sweep
 from freehold.engine.sim.engine import SimEngine
 from freehold.errors import UsageError
 from freehold.model.source import Source
@@ -49,6 +49,13 @@ def test_every_level_is_measured_and_heard() -> None:
     assert all(level.tokens_per_s > 0 and level.rounds >= 2 for level in found.levels)
     assert sum(step.tokens for step in found.steps) >= 2 * 8 * (1 + 4 + 8)
     assert {step.prefill_tokens for step in found.steps} >= {0, 16, 64, 128}
+
+
+def test_how_fast_it_reads_is_never_less_than_the_law_says() -> None:
+    source = Source(kind="sim", path="instant", label="", name="sim")
+    engine = SimEngine(EngineSpec(engine="sim", source=source, name="sim", cache_dir="", max_batch=8))
+    engine.load(lambda *_: nullcontext())
+    assert reading_rate(engine, 0.1) > 512 / 5.0
 
 
 def test_the_sweet_spot_is_the_smallest_that_gives_nearly_all() -> None:

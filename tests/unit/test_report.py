@@ -45,7 +45,7 @@ def test_from_a_folder_to_a_page(tmp_path: Path) -> None:
     for title in ("The money", "Latency against rate", "Throughput against batch", "Where it flips", "Over the run"):
         assert f"## {title}" in text
         assert f">{title}</h2>" in html
-    assert made["missing"] == ["size.json: freehold size URL ... --out DIR"]
+    assert [one.split(":")[0] for one in made["missing"]] == ["size.json", "scale.json"]
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
@@ -200,11 +200,25 @@ def test_cost_shows_the_bill_the_naive_way_and_the_catalogue(tmp_path: Path) -> 
 def test_what_is_missing_is_asked_for() -> None:
     for words, asked in (
         (["cost"], "what one instance carries"),
-        (["verdict", "--rate", "5", "--tokens", "1/1"], "no API to compare"),
-        (["verdict", "--rate", "5", *MONEY[2:]], "how many"),
+        (["cost", "--rate", "5"], "what an instance runs on"),
+        (["verdict", "--rate", "5", "--tokens", "1/1", "--set", "hardware_usd=0"], "no API to compare"),
+        (["verdict", "--rate", "5", *MONEY], "how many"),
         (["cost", "--rate", "5", "--set", "pue"], "no value"),
         (["cost", "--rate", "5", "--tokens", "5"], "not IN/OUT"),
         (["cost", "--rate", "5", "-r", "0"], "over 0"),
     ):
         with pytest.raises(UsageError, match=asked):
             CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_a_simulation_tells_how_far_it_is_off_from_what_was_measured(tmp_path: Path) -> None:
+    words = ["simulate", "--slo", "p99 e2e < 2s", "--rate", "5", "--input-tokens", "64", "--output-tokens", "32"]
+    told = json.loads(run(*words, "--json").splitlines()[-1])
+    assert told["holds"]
+    assert "simulation_error" not in told
+    folder = make(tmp_path / "run")
+    told = json.loads(run(*words, "--measured", str(folder), "--json").splitlines()[-1])
+    assert told["simulation_error"] == pytest.approx(
+        told["simulated_capacity_per_s"] / told["measured_capacity_per_s"] - 1
+    )
+    assert told["simulation_within_interval"] is False

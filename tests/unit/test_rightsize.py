@@ -17,7 +17,16 @@ from freehold.profile import Profile, StepLaw, open_profile, step_ms
 from freehold.sample import Sample
 from freehold.sizing.capacity import Capacity
 from freehold.sizing.cells import play_in_cells
-from freehold.sizing.rightsize import calibrate, erlang_c, fares, rates, simulated_capacity, size, smallest
+from freehold.sizing.rightsize import (
+    asked_at,
+    calibrate,
+    erlang_c,
+    fares,
+    rates,
+    simulated_capacity,
+    size,
+    smallest,
+)
 from freehold.sizing.steplaw import fit_samples, fit_steps, non_negative
 from freehold.sizing.work import DONE, Fleet, Work
 
@@ -41,17 +50,44 @@ def alone_per_s() -> float:
 
 def test_the_smallest_fleet_holds_and_one_less_does_not() -> None:
     work = traffic(400)
-    instances, played = smallest(work, STARTER, SLO)
+    instances, tried = smallest(work, STARTER, SLO)
     assert instances > 1
-    assert all(kept.holds for kept in fares(work, played, SLO))
+    assert next(each.instances for each in tried if all(kept.holds for kept in each.kept)) == instances
     less = play_in_cells(work, msgspec.structs.replace(STARTER, replicas=instances - 1))
     assert not all(kept.holds for kept in fares(work, less, SLO))
 
 
 def test_a_slower_measurement_slows_the_simulator_until_they_agree(alone_per_s: float) -> None:
-    slowness, found = calibrate(traffic(10), STARTER, SLO, 0.7 * alone_per_s, alone_per_s)
+    slowness = calibrate(traffic(10), STARTER, SLO, 0.7 * alone_per_s, alone_per_s)
     assert slowness > 1
-    assert found == pytest.approx(0.7 * alone_per_s, rel=0.05)
+    slowed = msgspec.structs.replace(STARTER, slowness=slowness)
+    assert simulated_capacity(traffic(10), slowed, SLO) == pytest.approx(0.7 * alone_per_s, rel=0.05)
+
+
+def test_a_faster_measurement_speeds_it_up(alone_per_s: float) -> None:
+    slowness = calibrate(traffic(10), STARTER, SLO, 1.4 * alone_per_s, alone_per_s)
+    assert slowness < 1
+    faster = msgspec.structs.replace(STARTER, slowness=slowness)
+    assert simulated_capacity(traffic(10), faster, SLO) == pytest.approx(1.4 * alone_per_s, rel=0.05)
+
+
+@pytest.mark.parametrize("stretch", [0, 1, 7, 400, 10_000])
+def test_what_is_asked_has_the_rate_and_the_rows_of_the_trace(stretch: int) -> None:
+    work = traffic(5, count=900)
+    unit = asked_at(work, stretch)
+    assert len(unit.arrival_s) / unit.arrival_s[-1] == pytest.approx(1.0, rel=0.1)
+    assert (np.diff(unit.arrival_s) >= 0).all()
+    rows = set(zip(work.prompt_tokens.tolist(), work.output_tokens.tolist(), strict=True))
+    assert set(zip(unit.prompt_tokens.tolist(), unit.output_tokens.tolist(), strict=True)) <= rows
+
+
+def test_a_stretch_keeps_its_bursts() -> None:
+    """Pairs of requests, far apart: with Poisson arrivals they would be spread."""
+    times = np.repeat(np.arange(500.0), 2) + np.tile([0.0, 0.01], 500)
+    work = Work(arrival_s=times, prompt_tokens=np.full(1000, 8), output_tokens=np.full(1000, 8))
+    gaps = np.diff(asked_at(work, 100).arrival_s)
+    assert np.median(gaps[gaps < 0.1]) == pytest.approx(0.02, rel=0.1)
+    assert (gaps < 0.1).mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_more_traffic_and_less_capacity_ask_for_more(alone_per_s: float) -> None:
@@ -129,7 +165,21 @@ def test_a_law_is_found_again_in_its_own_steps(law: StepLaw, seed: int) -> None:
     for read, running, context in ((0, 1, 100), (0, 32, 9000), (300, 8, 3000)):
         assert step_ms(fit.law, read, running, context) == pytest.approx(step_ms(law, read, running, context), rel=0.02)
     assert fit.error < 0.01
-    assert fit.gap_ms == 0.2
+    assert fit.gap_ms == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("scatter", [0.1, 0.5, 1.0])
+def test_a_law_takes_as_long_as_what_was_seen_however_it_scatters(scatter: float) -> None:
+    rng = np.random.default_rng(3)
+    law = StepLaw(base_ms=2.0, sequence_ms=0.5)
+    steps = []
+    for _ in range(2000):
+        running = int(rng.integers(1, 33))
+        ms = step_ms(law, 0, running, 0) * float(rng.lognormal(0.0, scatter))
+        steps.append(StepRecord(0, running, 0, running, ms, None))
+    fit = fit_steps(steps)
+    told = sum(step_ms(fit.law, 0, step.running, 0) for step in steps)
+    assert told == pytest.approx(sum(step.step_ms for step in steps), rel=1e-6)
 
 
 @settings(max_examples=100, deadline=None)

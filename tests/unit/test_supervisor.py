@@ -16,14 +16,16 @@ from freehold.ledger.sqlite import SqliteLedger
 from freehold.settings import ServerConfig, StoreConfig
 from freehold.worker import site, tether, upkeep
 from freehold.worker.child import Child, how_it_ended
-from freehold.worker.restarts import Limits, Restarts
+from freehold.worker.restarts import End, Limits, Restarts
 from freehold.worker.tether import GatewayOrder, Report
 
 BROKEN_MODEL = ModelError("The file is cut off.").failure()
 
 
-def after(restarts: Restarts, ready_s: float | None, failure: Failure | None = None) -> float:
-    return restarts.after(ready_s, "worker-1", "ended with exit code 1", failure)
+def after(
+    restarts: Restarts, ready_s: float | None, failure: Failure | None = None, *, code: int = 1, **more: bool
+) -> float:
+    return restarts.after(End("ended", ready_s, code, failure), "worker-1", **more)
 
 
 def test_pauses_double_up_to_the_limit_and_are_forgotten_after_health() -> None:
@@ -53,6 +55,27 @@ def test_what_cannot_heal_is_not_tried_again() -> None:
     served = Restarts(Limits())
     after(served, 100.0)
     assert after(served, None, BROKEN_MODEL) > 0  # it worked before: the file may be back soon
+
+
+def test_kills_say_nothing_of_a_model_that_was_ready_once() -> None:
+    restarts = Restarts(Limits())
+    for signal in (9, 15, 2, 9, 15, 9, 9):
+        after(restarts, None, code=-signal, proven=True)
+    for code, proven in ((-9, False), (-11, True)):
+        never = Restarts(Limits())
+        for _ in range(4):
+            after(never, None, code=code, proven=proven)
+        with pytest.raises(GaveUp, match="5 tries"):
+            after(never, None, code=code, proven=proven)
+
+
+def test_while_others_serve_nobody_is_given_up_and_pauses_stay_bounded() -> None:
+    restarts = Restarts(Limits(most_s=2.0))
+    waits = [after(restarts, None, BROKEN_MODEL, others_serve=True) for _ in range(9)]
+    assert waits[-1] == 2.0
+    assert restarts.count == 9
+    with pytest.raises(ModelError):
+        after(restarts, None, BROKEN_MODEL)
 
 
 @pytest.mark.parametrize(

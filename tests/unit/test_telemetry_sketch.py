@@ -1,4 +1,4 @@
-"""Sketches against brute force: the promised error, exact merging, and windows that hold what they should."""
+"""Sketches against brute force: the promised error, and exact merging."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.clock import VirtualClock
 from freehold.sketch import ERROR, Sketch, Told, of, together
-from freehold.telemetry.windows import Windows
 
 values = st.floats(0, 1e11, allow_nan=False) | st.floats(1e-5, 1e4)
 many = st.lists(values, min_size=1, max_size=300)
@@ -65,33 +63,3 @@ def test_nothing_has_no_quantile_and_wild_values_are_bounded() -> None:
     assert wild.zeros == 3
     assert len(wild.bins) == 1
     assert wild.quantile(0.01) == 0.0
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    gaps=st.lists(st.floats(0, 40) | st.floats(0, 4000), min_size=1, max_size=80),
-    window_s=st.sampled_from([10.0, 60.0, 300.0, 3600.0, 86_400.0]),
-)
-def test_a_window_holds_its_time_and_at_most_a_slot_more(gaps: list[float], window_s: float) -> None:
-    clock = VirtualClock(1234.5)
-    windows = Windows(clock)
-    times = []
-    for gap in gaps:
-        clock.sleep(gap)
-        windows.add(1.0)
-        times.append(clock.monotonic_s())
-    clock.sleep(7.0)
-    now_s = clock.monotonic_s()
-    slot_s = {10.0: 10.0, 60.0: 10.0, 300.0: 10.0, 3600.0: 60.0, 86_400.0: 600.0}[window_s]
-    found = windows.over(window_s).count
-    assert sum(t > now_s - window_s for t in times) <= found <= sum(t >= now_s - window_s - slot_s for t in times)
-
-
-def test_memory_stays_flat_over_days() -> None:
-    clock = VirtualClock()
-    windows = Windows(clock)
-    for _ in range(3 * 8640):
-        clock.sleep(10.0)
-        windows.add(5.0)
-    assert [len(slots) for slots in windows._levels] == [31, 61, 145]
-    assert windows.over(86_400.0).count == pytest.approx(8640, abs=61)

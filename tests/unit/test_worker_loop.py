@@ -127,7 +127,8 @@ def test_idle_it_sleeps_until_the_next_look_and_wakes_for_work(floor: Floor) -> 
     assert floor.ledger.depth().queued == 0
 
 
-def test_a_kept_end_is_in_the_ledger_before_its_last_chunk_is_out(floor: Floor) -> None:
+@pytest.mark.parametrize("keep", [True, False])
+def test_an_end_is_in_the_ledger_before_its_last_chunk_is_out(floor: Floor, keep: bool) -> None:
     seen: list[str] = []
     send = floor.wire.send
 
@@ -138,7 +139,7 @@ def test_a_kept_end_is_in_the_ledger_before_its_last_chunk_is_out(floor: Floor) 
             seen.append(entry.state if entry else "")
 
     floor.wire.send = look  # type: ignore[method-assign]
-    floor.ledger.accept([ask("kept", keep=True)])
+    floor.ledger.accept([ask("a", keep=keep)])
     floor.turns(20)
     assert seen == ["done"]
 

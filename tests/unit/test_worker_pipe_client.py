@@ -145,6 +145,22 @@ def test_after_a_break_it_greets_again_and_repeats_the_broken_frame(
     assert frames == [HELLO, STATUS, tokens(0, 8 << 20), tokens(1)]
 
 
+def test_a_status_that_could_not_be_sent_is_not_told_after_a_newer_one(
+    client: PipeClient, peer: Peer, clock: VirtualClock
+) -> None:
+    client.receive()
+    peer.accept()
+    peer.read(2)
+    peer.close_line()
+    client.send(Status(WorkerStatus(name="worker-1", pid=7, state="busy")))  # the break is noticed by this
+    client.send(tokens(0))
+    assert not client.connected
+    clock.sleep(5.0)
+    client.receive()
+    peer.accept()
+    assert peer.read(3) == [HELLO, STATUS, tokens(0)]
+
+
 def test_what_waits_is_bounded_and_the_oldest_goes(client: PipeClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipe_client, "KEPT_BYTES", 10_000)
     for offset in range(20):

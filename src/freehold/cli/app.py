@@ -13,6 +13,7 @@ import typer
 
 import freehold
 from freehold.cli import (
+    batch,
     chaos,
     chat,
     config,
@@ -27,8 +28,11 @@ from freehold.cli import (
     profile,
     renew,
     report,
+    requests,
     restarts,
+    review,
     rollout,
+    scale,
     serve,
     simulate,
     size,
@@ -53,20 +57,24 @@ SERVE, LOOK, CHANGE, MEASURE, MONEY, SET = (
 )  # fmt: skip
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
+app.command("batch", rich_help_panel=SERVE)(batch.batch)
 app.command("load", rich_help_panel=MEASURE)(load.load)
 app.command("knee", rich_help_panel=MEASURE)(knee.knee)
 app.command("versus", rich_help_panel=MEASURE)(versus.versus)
 app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("top", rich_help_panel=LOOK)(top.top)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
+app.command("requests", rich_help_panel=LOOK)(requests.requests)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)
 app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
 app.command("profile", rich_help_panel=MEASURE)(profile.profile)
 app.command("sweep", rich_help_panel=MEASURE)(profile.sweep)
+app.command("scale", rich_help_panel=MEASURE)(scale.scale)
 app.command("restarts", rich_help_panel=MEASURE)(restarts.restarts)
 app.command("cost", rich_help_panel=MONEY)(cost.cost)
 app.command("verdict", rich_help_panel=MONEY)(verdict.verdict)
+app.command("review", rich_help_panel=MONEY)(review.review)
 app.command("report", rich_help_panel=MONEY)(report.report)
 app.command("chaos", rich_help_panel=MEASURE)(chaos.chaos)
 app.command("drain", rich_help_panel=CHANGE)(drain.drain)

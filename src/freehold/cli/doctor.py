@@ -43,6 +43,8 @@ def doctor(
         bar.show("", "measuring memory bandwidth and disk")
     bandwidth = None if quick else machine.memory_bandwidth_gb_s()
     disk = _disk(home, measure=not quick)
+    if bandwidth is not None and disk.verdict != "missing":
+        machine.keep_bandwidth(home, bandwidth)
     bar.stop()
     checks = [*_hardware(found, bandwidth), *_engines(), disk, _port(config.load()[0].server.port)]
     if as_json:

@@ -44,12 +44,37 @@ def learn(url: str, model: str, api_key: str | None, samples: Sequence[Sample], 
 
 def workers(url: str, api_key: str | None) -> int:
     """Instances behind `url`, where it tells; 1 for any other server."""
+    return max(1, len(rows(url, api_key)))
+
+
+def rows(url: str, api_key: str | None) -> list[dict[str, Any]]:
+    """The workers of a Freehold; none of any other server."""
     from freehold.cli.http import get_json
 
     try:
-        return max(1, len(get_json(url, "/freehold/workers", api_key)["workers"]))
+        return list(get_json(url, "/freehold/workers", api_key)["workers"])
     except (FreeholdError, KeyError, TypeError):
-        return 1
+        return []
+
+
+def engine_of(url: str, model: str, api_key: str | None) -> tuple[str, int]:
+    """(engine, threads of a worker) of a Freehold's model; ("", 0) of any other server."""
+    from freehold.cli.http import get_json
+
+    try:
+        models = get_json(url, "/freehold/info", api_key)["models"]
+    except (FreeholdError, KeyError):
+        return "", 0
+    card: dict[str, Any] = next((each for each in models if each["id"] == model), {})
+    return str(card.get("engine", "")), int(card.get("threads") or 0)
+
+
+def steps_of(url: str, api_key: str | None, worker: str, last: int) -> list[StepRecord]:
+    """The newest steps of a Freehold's worker."""
+    from freehold.cli.http import get_json
+
+    steps = get_json(url, f"/freehold/workers/{worker}/steps?last={last}", api_key)["steps"]
+    return [msgspec.convert(list(step.values()), StepRecord) for step in steps]
 
 
 def _ask(url: str, model: str, api_key: str | None) -> tuple[dict[str, Any], list[StepRecord]]:
@@ -58,13 +83,7 @@ def _ask(url: str, model: str, api_key: str | None) -> tuple[dict[str, Any], lis
 
     try:
         models = get_json(url, "/freehold/info", api_key)["models"]
-        rows = get_json(url, "/freehold/workers", api_key)["workers"]
-        steps: list[StepRecord] = []
-        for row in rows:
-            path = f"/freehold/workers/{row['name']}/steps?last={KEPT_STEPS}"
-            steps += [
-                msgspec.convert(list(step.values()), StepRecord) for step in get_json(url, path, api_key)["steps"]
-            ]
+        steps = [step for row in rows(url, api_key) for step in steps_of(url, api_key, str(row["name"]), KEPT_STEPS)]
     except (FreeholdError, KeyError, TypeError, msgspec.ValidationError):
         return {}, []
     return next((card for card in models if card["id"] == model), {}), steps

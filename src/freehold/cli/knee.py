@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from freehold.cli import traffic
 from freehold.cli.output import JsonFlag, print_json
 from freehold.errors import UsageError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.knee_probe import Live
+    from freehold.cli.traffic import Fitted
     from freehold.loadtest.probe import Found
     from freehold.loadtest.trace import Trace
     from freehold.sample import Sample
@@ -33,22 +35,18 @@ CEILING_SHARE = 0.7
 """Of what this client can do at most, so much may be asked of it."""
 Text = str | None
 ANSWER = "knee.json"
-FORMATS = "azure, mooncake, burstgpt, servegen, freehold."
-SLO_HELP = '"p99 e2e < 500ms", "p95 ttft < 200ms", "error rate < 1%"; several.'
-
-
 Option = typer.Option
 
 
 def knee(
     url: Annotated[str, typer.Argument(help="Address of the server.")],
-    slo: Annotated[list[str], Option("--slo", help=SLO_HELP)],
-    trace: Annotated[Path | None, Option("--trace", help="Arrivals and lengths of this traffic.")] = None,
-    trace_format: Annotated[str, Option("--trace-format", help=FORMATS)] = "auto",
-    input_tokens: Annotated[int | None, Option("--input-tokens", min=1, help="128 unless told.")] = None,
-    output_tokens: Annotated[int | None, Option("--output-tokens", min=1, help="64 unless told.")] = None,
+    slo: traffic.Slo,
+    trace: traffic.Trace = None,
+    trace_format: traffic.TraceFormat = "auto",
+    input_tokens: traffic.Input = None,
+    output_tokens: traffic.Output = None,
     spread: Annotated[float, Option("--spread", min=0.0, max=0.99, help="Lengths vary by ± this share.")] = 0.0,
-    longest: Annotated[int | None, Option("--longest", min=1, help="Cut a trace's prompts to this.")] = None,
+    longest: traffic.Longest = None,
     headroom: Annotated[float, Option("--headroom", min=0.0, max=0.9, help="Plan so much below the knee.")] = 0.2,
     seconds: Annotated[Text, Option("--seconds", metavar="TIME", help="Measure at most: 5min unless told.")] = None,
     quick: Annotated[bool, Option("--quick", help="A first answer within 45 s, with a wide interval.")] = False,
@@ -68,14 +66,18 @@ def knee(
     from freehold.slo import parse
 
     objectives, plan = parse(slo), plan_of(seconds, quick)
-    traffic = traffic_of(trace, trace_format, input_tokens, output_tokens, seed)
+    asked = traffic.Traffic(
+        trace, trace_format, input_tokens=input_tokens, output_tokens=output_tokens, longest=longest, seed=seed
+    )
+    rows = traffic.read(asked)
     if out is not None and (out / ANSWER).exists():
         raise UsageError(f"{out} has an answer in it already.", next="Name another folder with --out, or remove it.")
     console = Console(stderr=as_json, highlight=False)
-    found = probe(target_of(url, model, api, api_key, True, _patience_s(objectives)), seed=seed)
-    console.print(_what(found, traffic, input_tokens, output_tokens), markup=False)
-    lengths = (input_tokens, output_tokens, spread, longest)
-    live = live_of(found, traffic, lengths, plan, processes, seed, out)
+    found = probe(target_of(url, model, api, api_key, True, patience_s(objectives)), seed=seed)
+    fit = traffic.fitted(rows, asked, traffic.context_of(url, found.target.model, api_key))
+    for line in _what(found, fit, asked):
+        console.print(line, markup=False, soft_wrap=True)
+    live = live_of(found, fit.trace if fit else None, asked, plan, spread=spread, processes=processes, out=out)
     told = _search(live, objectives, plan, seed, headroom, console)
     if out is not None:
         keep(out, *told)
@@ -102,18 +104,6 @@ def _search(
     return told, told_of(told, [sample for trial in search.trials for sample in trial.samples])
 
 
-def traffic_of(
-    trace: Path | None, trace_format: str, inputs: int | None, outputs: int | None, seed: int
-) -> Trace | None:
-    from freehold.cli.load_plan import Wanted, trace_of
-
-    if trace is None:
-        return None
-    if inputs or outputs:
-        raise UsageError("--trace has lengths already.", next="Leave out --input-tokens and --output-tokens.")
-    return trace_of(Wanted(trace=trace, trace_format=trace_format, seed=seed))
-
-
 def plan_of(seconds: str | None, quick: bool) -> Plan:
     from freehold.cli.load_plan import seconds_of
     from freehold.sizing.found import Plan
@@ -125,53 +115,42 @@ def plan_of(seconds: str | None, quick: bool) -> Plan:
     return Plan(longest_s=seconds_of(seconds, "--seconds") if seconds else LONG_S)
 
 
-def _patience_s(objectives: tuple[Objective, ...]) -> float:
+def patience_s(objectives: tuple[Objective, ...]) -> float:
     """When a request is given up: long after every limit."""
     return max(30.0, *(10 * objective.limit_ms / 1000 for objective in objectives))
 
 
-def _what(found: Found, traffic: Trace | None, inputs: int | None, outputs: int | None) -> str:
+def _what(found: Found, fit: Fitted | None, asked: traffic.Traffic) -> list[str]:
     from freehold.cli.load_plan import INPUT_TOKENS, OUTPUT_TOKENS
 
-    of = (
-        f"{traffic.name}, {len(traffic)} requests"
-        if traffic
-        else f"{inputs or INPUT_TOKENS} tokens in, {outputs or OUTPUT_TOKENS} out, Poisson arrivals"
-    )
-    return f"{found.target.model} at {found.target.url}: {of}"
+    where = f"{found.target.model} at {found.target.url}"
+    if fit is not None:
+        return [f"{where}: {fit.trace.name}, {len(fit.trace)} requests", *([fit.words] if fit.words else [])]
+    inputs, outputs = asked.input_tokens or INPUT_TOKENS, asked.output_tokens or OUTPUT_TOKENS
+    return [f"{where}: {inputs} tokens in, {outputs} out, Poisson arrivals"]
 
 
 def live_of(
-    found: Found,
-    traffic: Trace | None,
-    lengths: tuple[int | None, int | None, float, int | None],
-    plan: Plan,
-    processes: int,
-    seed: int,
+    found: Found, rows: Trace | None, asked: traffic.Traffic, plan: Plan, *, spread: float = 0.0, processes: int,
     out: Path | None,
-) -> Live:
+) -> Live:  # fmt: skip
+    """The server as the search sees it."""
     from freehold.cli.knee_probe import Live
     from freehold.cli.load_plan import INPUT_TOKENS, OUTPUT_TOKENS
     from freehold.loadtest.prompts import of_length, of_trace
     from freehold.loadtest.proof import ceiling
 
-    inputs, outputs, spread, longest = lengths
-    if traffic is not None:
-        prompts = of_trace(traffic, found.scale, seed=seed, longest=longest)
-        inputs, outputs = int(traffic.input_tokens.mean()), int(traffic.output_tokens.mean())
+    if rows is not None:
+        prompts = of_trace(rows, found.scale, seed=asked.seed)
+        inputs, outputs = int(rows.input_tokens.mean()), int(rows.output_tokens.mean())
     else:
-        inputs, outputs = inputs or INPUT_TOKENS, outputs or OUTPUT_TOKENS
-        prompts = of_length(inputs, outputs, found.scale, spread=spread, seed=seed)
+        inputs, outputs = asked.input_tokens or INPUT_TOKENS, asked.output_tokens or OUTPUT_TOKENS
+        prompts = of_length(inputs, outputs, found.scale, spread=spread, seed=asked.seed)
     reached = ceiling(found.target.api, processes, "word " * max(1, inputs), max(1, outputs))
     return Live(
-        found.target,
-        prompts,
-        ceiling_per_s=CEILING_SHARE * reached.requests_per_s,
-        longest_s=plan.longest_s,
-        processes=processes,
-        trace=traffic,
-        out=out,
-    )
+        found.target, prompts, ceiling_per_s=CEILING_SHARE * reached.requests_per_s, longest_s=plan.longest_s,
+        processes=processes, trace=rows, out=out,
+    )  # fmt: skip
 
 
 def told_of(told: Answer, samples: Sequence[Sample]) -> Capacity:

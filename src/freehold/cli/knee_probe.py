@@ -27,7 +27,7 @@ APART = 1 << 22
 
 
 class Live:
-    """`target` under Poisson arrivals, or under those of `trace`, faster or slower."""
+    """`target` under Poisson arrivals, or under stretches of `trace` at the rate that is asked for."""
 
     def __init__(
         self,
@@ -51,20 +51,25 @@ class Live:
 
     def open(self, rate_per_s: float, seed: int) -> Trial:
         told: Json = {"loop": "open", "rate_per_s": rate_per_s, "arrivals": "replay" if self._trace else "poisson"}
-        return self._play(self._schedule(rate_per_s, seed), told, seed)
+        first = self._first(seed)
+        return self._play(self._schedule(rate_per_s, first, seed), told, seed, first)
 
     def closed(self, users: int) -> Trial:
-        return self._play(Closed(users=users, seconds=self._longest_s), {"loop": "closed", "users": users}, users)
+        load = Closed(users=users, seconds=self._longest_s)
+        return self._play(load, {"loop": "closed", "users": users}, users, self._first(users))
 
-    def _schedule(self, rate_per_s: float, seed: int) -> Times:
+    def _first(self, seed: int) -> int:
+        """The row of the trace that a trial begins at: by lot, or all would see the same few minutes of it."""
+        return 0 if self._trace is None else int(np.random.default_rng([seed, self._runs]).integers(len(self._trace)))
+
+    def _schedule(self, rate_per_s: float, first: int, seed: int) -> Times:
         if self._trace is None:
             drawn = arrivals(steady(rate_per_s, self._longest_s), "poisson", seed=seed)
             return drawn if drawn.size else np.zeros(1)  # by chance none at so low a rate: one says more
-        faster = self._trace.faster(rate_per_s / self._trace.per_s)
-        return faster.loop(self._longest_s).at_s
+        return self._trace.stretch(first, rate_per_s, self._longest_s)
 
-    def _play(self, load: Times | Closed, told: Json, seed: int) -> Trial:
-        first = self._runs * (APART if self._trace is None else -(-APART // len(self._trace)) * len(self._trace))
+    def _play(self, load: Times | Closed, told: Json, seed: int, first: int) -> Trial:
+        first += self._runs * (APART if self._trace is None else -(-APART // len(self._trace)) * len(self._trace))
         self._runs += 1
 
         def ask(number: int) -> Ask:

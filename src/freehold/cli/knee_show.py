@@ -73,10 +73,9 @@ def show(console: Console, told: Answer, objectives: Sequence[Objective]) -> Non
 
 def _verdict(told: Answer) -> list[str]:
     if told.outcome == "none":
-        first = told.ladder[0]
         return [
             f"No rate keeps {told.binding}.",
-            f"One user alone, with nobody else there, waits {1000 * first.mean_s:.0f} ms on average.",
+            alone(told),
             "Give a wider limit, shorter answers, or a faster server.",
         ]
     if told.outcome == "beyond":
@@ -93,6 +92,17 @@ def _verdict(told: Answer) -> list[str]:
         f"Plan with {told.recommended_per_s:.2f} requests/s, {told.headroom:.0%} below.",
         f"Why it breaks: {told.cause.words}{share}",
     ]
+
+
+def alone(told: Answer) -> str:
+    """How the objective that breaks fares with nobody else there."""
+    rung = told.ladder[0]
+    missed = rung.missed[told.objectives.index(told.binding)]
+    failed = f", {rung.failed:.1%} by failing" if rung.failed else ""
+    return (
+        f"With one user alone {missed:.1%} of {rung.requests} requests miss it{failed}; "
+        f"an answer takes {1000 * rung.mean_s:.0f} ms on average."
+    )
 
 
 def _table(console: Console, told: Answer, metric: str) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
     from rich.status import Status
 
     from freehold.loadtest.figures import Figures
     from freehold.loadtest.proof import Dispersion, Proof
     from freehold.sample import Sample
+    from freehold.sizing.dependence import Interval
 
 WINDOW_S = 10.0
 LINE_S = 5.0
@@ -76,7 +80,8 @@ class Live:
         return text
 
 
-def show(console: Console, figures: Figures, proof: Proof | None) -> None:
+def show(console: Console, figures: Figures, proof: Proof | None, sure: Mapping[str, Mapping[str, Interval]]) -> None:
+    """`sure`: intervals of some percentiles, by latency."""
     from rich.table import Table
 
     told = ", ".join(f"{count} {name}" for name, count in figures.outcomes.items() if count)
@@ -92,9 +97,17 @@ def show(console: Console, figures: Figures, proof: Proof | None) -> None:
             row = [f"{value:.2f}" for value in (each.p50, each.p90, each.p95, each.p99, each.most, each.mean)]
             table.add_row(words, *row, str(each.count))
     console.print(table)
+    for name, held in sure.items():
+        told = ", ".join(f"{p} {of.low:.2f} to {_high(of)}" for p, of in held.items())
+        console.print(f"95 % sure, {name}: {told}", style="dim", highlight=False, soft_wrap=True)
     _show_rates(console, figures)
     if proof is not None:
         _show_proof(console, proof)
+
+
+def _high(of: Interval) -> str:
+    """`?` where the data can't bound it."""
+    return f"{of.high:.2f}" if math.isfinite(of.high) else "?"
 
 
 def _show_rates(console: Console, figures: Figures) -> None:

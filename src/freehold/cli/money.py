@@ -114,9 +114,19 @@ def gather(asked: Asked) -> Gathered:
     answers = parse("--requests", asked.requests).value
     if answers <= 0:
         raise UsageError("--requests must be over 0.", next="Say how many answers a month you need, like 250k.")
-    return Gathered(
-        inputs=merged, answers=answers, checks=_physics(asked, row, merged), hardware=row.label if row else ""
-    )
+    checks = _physics(asked, row, merged)
+    if row is None and not says_hardware(asked.assume):
+        raise UsageError(
+            "Nobody has said what an instance runs on, so its cost isn't known.",
+            next="Give --hardware NAME (`freehold cost --list` shows them), with --rent if rented; or --set "
+            "hardware_usd=N, or --set rent_usd_per_hour=N. Zero is an answer too.",
+        )
+    return Gathered(inputs=merged, answers=answers, checks=checks, hardware=row.label if row else "")
+
+
+def says_hardware(assume: tuple[str, ...]) -> bool:
+    """Whether the inputs that were set say what an instance costs."""
+    return any(text.partition("=")[0].strip() in ("hardware_usd", "rent_usd_per_hour") for text in assume)
 
 
 def read(path: Path) -> bytes:
@@ -163,12 +173,13 @@ def _capacity(asked: Asked) -> Capacity:
 
 
 def _prices(asked: Asked, today: datetime.date, input_tokens: float) -> Inputs:
+    from freehold import api_prices
     from freehold.sizing import prices
 
     if asked.prices:
         price = prices.from_file(read(asked.prices), str(asked.prices), asked.api)
     else:
-        price = prices.from_package(asked.api, today, input_tokens)
+        price = api_prices.from_package(asked.api, today, input_tokens)
     return prices.figures(price, today)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from freehold.cli.profile_show import Taken
     from freehold.config import Config
     from freehold.core import LoadPhase, ModelCard
-    from freehold.engine.base import EngineSpec
+    from freehold.engine.base import Engine, EngineSpec
     from freehold.engine.measure import Measured
     from freehold.machine import Machine
     from freehold.profile import Profile
@@ -124,7 +124,7 @@ def _measure(
         card = running.load(timed)
         _check_room(card, batches, input_tokens, output_tokens)
         here = machine.describe()
-        ceilings = _ceilings(spec, card, here, 0.3 if quick else 1.5)
+        ceilings = _ceilings(spec, running, here, 0.3 if quick else 1.5)
         head(console, card, phases, ceilings)
         live = Live(console)
         try:
@@ -203,16 +203,18 @@ class _timed:
         self._phases.append(LoadPhase(name=self._name, seconds=seconds, detail=self._detail))
 
 
-def _ceilings(spec: EngineSpec, card: ModelCard, here: Machine, seconds: float) -> tuple[float, float]:
+def _ceilings(spec: EngineSpec, running: Engine, here: Machine, seconds: float) -> tuple[float, float]:
     """(bytes a second of memory, matrix operations a second); 0 where it would mean nothing."""
     from freehold import machine
+    from freehold.engine.measure import reading_rate
 
+    card = running.card
     if spec.engine == "sim":
         return 0.0, 0.0
     threads = spec.threads or here.cores
     bandwidth = machine.memory_bandwidth_gb_s(threads, seconds) * 1e9
     if spec.engine != "openvino":
-        return bandwidth, 0.0
+        return bandwidth, 2.0 * card.parameters * reading_rate(running, seconds)
     from freehold.engine.openvino.peak import matrix_peak_gops
 
     kind = "int8" if "8" in card.quantization else "bf16"

@@ -29,7 +29,7 @@ class Taken(Record, frozen=True):
     bandwidth_bytes_per_s: float
     """Of plain copies: the ceiling of writing tokens."""
     peak_ops_per_s: float
-    """Of matrices, the way the engine multiplies them; 0 where that isn't known."""
+    """Of matrices, the way the engine multiplies them, or while it reads a long prompt; 0 where that isn't known."""
     fit: Fit
     bytes_per_step: tuple[float, ...]
     """Weights and contexts that a step of each level reads."""
@@ -54,7 +54,8 @@ def head(console: Console, card: ModelCard, phases: list[LoadPhase], ceilings: t
     console.print(f"loaded   {loaded or 'at once'}; {gib(card.memory_bytes)} in memory", markup=False)
     if ceilings[0]:
         top = f"ceiling  memory {ceilings[0] / 1e9:.1f} GB/s"
-        top += f", matrices {ceilings[1] / 1e9:.0f} GOPS" if ceilings[1] else ""
+        how = "matrices" if card.engine == "openvino" else "matrices, while a long prompt is read,"
+        top += f", {how} {ceilings[1] / 1e9:.0f} GOPS" if ceilings[1] else ""
         console.print(top, markup=False)
     columns = ("batch", "tokens/s", "+-", "each", "step p50", "p99", "all first", "memory", "MBU", "compute")
     console.print("".join(f"{name:>10}" for name in columns), style="bold")

@@ -1,4 +1,4 @@
-"""`freehold simulate`: one fleet of a profile on your traffic in virtual time; and what traffic is, for `size` too."""
+"""`freehold simulate`: one fleet of a profile on your traffic in virtual time."""
 
 from __future__ import annotations
 
@@ -7,37 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freehold.cli.knee import FORMATS, SLO_HELP
 from freehold.cli.output import JsonFlag, print_json
-from freehold.core import Record
-from freehold.errors import UsageError
+from freehold.cli.traffic import Growth, Input, Longest, Output, Rate, Slo, Trace, TraceFormat
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from freehold.profile import Profile
     from freehold.sizing.work import Played, Work
 
 Text = str | None
-FLEET = "Fleet"
-Trace = Annotated[Path | None, typer.Option("--trace", help="Your traffic: arrivals and lengths.")]
-TraceFormat = Annotated[str, typer.Option("--trace-format", help=FORMATS)]
-Rate = Annotated[float | None, typer.Option("--rate", help="Without a trace: requests/s of Poisson traffic.")]
-Input = Annotated[int | None, typer.Option("--input-tokens", min=1, help="128 unless told.")]
-Output = Annotated[int | None, typer.Option("--output-tokens", min=1, help="64 unless told.")]
-Longest = Annotated[int | None, typer.Option("--longest", min=1, help="Cut prompts and answers of a trace to this.")]
-Growth = Annotated[float, typer.Option("--growth", help="So many times the traffic.", rich_help_panel=FLEET)]
-Slo = Annotated[list[str], typer.Option("--slo", help=SLO_HELP)]
-
-
-class Traffic(Record, frozen=True):
-    """Traffic as it was asked for."""
-
-    trace: Path | None
-    trace_format: str
-    rate: float | None
-    input_tokens: int | None
-    output_tokens: int | None
-    longest: int | None
-    growth: float
-    seed: int
+STRETCH_S = 300.0
+"""Of a trace, as a knee's trials see it."""
 
 
 def simulate(
@@ -52,59 +33,85 @@ def simulate(
     longest: Longest = None,
     growth: Growth = 1.0,
     seconds: Annotated[Text, typer.Option("--seconds", metavar="TIME", help="Without a trace: 1h.")] = None,
+    measured: Annotated[
+        Path | None, typer.Option("--measured", metavar="DIR", help="Folder of `freehold knee` on one such instance.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Play traffic through a fleet of a profile in virtual time: it proposes, only a measurement certifies."""
-    import time
-
     from rich.console import Console
 
+    from freehold.cli import traffic
     from freehold.cli.load_plan import seconds_of
     from freehold.profile import open_profile
+
+    asked = traffic.Traffic(trace, trace_format, rate, input_tokens, output_tokens, longest, growth, seed)
+    known = open_profile(profile)
+    fit = traffic.fitted(traffic.read(asked), asked, known.context_tokens)
+    work = traffic.work_of(asked, fit.trace if fit else None, seconds=seconds_of(seconds or "1h", "--seconds"))
+    told = {"replicas": replicas, "profile": profile, "cut_share": fit.cut_share if fit else 0.0}
+    told |= _played(work, known, replicas, slo, seed)
+    if measured:
+        told |= _error(measured, work, known, stretched=fit is not None)
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    if fit and fit.words:
+        console.print(fit.words, markup=False)
+    _show(console, told)
+    if as_json:
+        print_json(told)
+
+
+def _played(work: Work, profile: Profile, replicas: int, slo: list[str], seed: int) -> dict[str, Any]:
+    import time
+
     from freehold.sizing.cells import play_in_cells
     from freehold.sizing.rightsize import fares
     from freehold.sizing.work import Fleet
     from freehold.slo import parse
 
     objectives = parse(slo)
-    span_s = seconds_of(seconds, "--seconds") if seconds else 3600.0
-    asked = Traffic(trace, trace_format, rate, input_tokens, output_tokens, longest, growth, seed)
-    work = work_of(asked, seconds=span_s)
     begun_s = time.perf_counter()
-    played = play_in_cells(work, Fleet(profile=open_profile(profile), replicas=replicas), seed=seed)
+    played = play_in_cells(work, Fleet(profile=profile, replicas=replicas), seed=seed)
     took_s = time.perf_counter() - begun_s
     kept = fares(work, played, objectives)
-    told = {"replicas": replicas, "profile": profile, "requests": len(work.arrival_s), **_figures(work, played)}
-    told |= {"objectives": kept, "holds": all(each.holds for each in kept), "took_s": took_s}
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    for each in kept:
+    told = {"requests": len(work.arrival_s), **_figures(work, played), "objectives": kept}
+    return told | {"holds": all(each.holds for each in kept), "took_s": took_s}
+
+
+def _show(console: Console, told: dict[str, Any]) -> None:
+    for each in told["objectives"]:
         verdict = "kept" if each.holds else "broken"
         console.print(f"{each.objective}: {verdict}, {each.missed:.2%} missed of {each.allowed:.2%}", markup=False)
     console.print(_line(told), markup=False)
-    if as_json:
-        print_json(told)
+    if "simulation_error" not in told:
+        console.print("nothing measured to compare with (--measured DIR): how far off this is isn't known", style="dim")
+        return
+    where = "within" if told["simulation_within_interval"] else "outside"
+    console.print(
+        f"one simulated instance carries {told['simulated_capacity_per_s']:.2f} requests/s at the measured SLO, the "
+        f"measured one {told['measured_capacity_per_s']:.2f}: {told['simulation_error']:+.1%}, {where} its interval",
+        markup=False,
+    )
 
 
-def work_of(asked: Traffic, *, seconds: float) -> Work:
-    """The trace times growth, or Poisson traffic. Raises `UsageError` where neither is told."""
-    import numpy as np
+def _error(folder: Path, work: Work, profile: Profile, *, stretched: bool) -> dict[str, Any]:
+    """How far one simulated instance is off from the measured one, in requests/s at the SLO of that measurement."""
+    from freehold.cli.money import read
+    from freehold.sizing.capacity import from_knee
+    from freehold.sizing.rightsize import simulated_capacity
+    from freehold.sizing.work import Fleet
+    from freehold.slo import parse
 
-    from freehold.cli.load_plan import INPUT_TOKENS, OUTPUT_TOKENS
-    from freehold.loadtest.trace import read
-    from freehold.sizing.traffic import grown, poisson
-
-    if asked.trace is None:
-        if asked.rate is None:
-            raise UsageError("Nobody has said how much traffic.", next="Give --trace FILE, or --rate REQUESTS_PER_S.")
-        inputs, outputs = asked.input_tokens or INPUT_TOKENS, asked.output_tokens or OUTPUT_TOKENS
-        return poisson(asked.rate * asked.growth, seconds, inputs, outputs, asked.seed)
-    if asked.rate or asked.input_tokens or asked.output_tokens:
-        raise UsageError("--trace tells rate and lengths already.", next="Leave --rate and the lengths out.")
-    found = read(asked.trace, asked.trace_format, seed=asked.seed)
-    most = asked.longest or (1 << 40)
-    inputs_, outputs_ = np.minimum(found.input_tokens, most), np.minimum(found.output_tokens, most)
-    return grown(found.at_s, inputs_, outputs_, asked.growth, asked.seed)
+    found = from_knee(read(folder / "knee.json"), str(folder / "knee.json"))
+    stretch = round(found.rate_per_s * STRETCH_S) if stretched else 0
+    simulated = simulated_capacity(work, Fleet(profile=profile, replicas=1), parse([found.slo]), stretch)
+    return {
+        "measured_capacity_per_s": found.rate_per_s,
+        "simulated_capacity_per_s": simulated,
+        "simulation_error": simulated / found.rate_per_s - 1.0,
+        "simulation_within_interval": found.low <= simulated <= found.high,
+    }
 
 
 def _figures(work: Work, played: Played) -> dict[str, Any]:

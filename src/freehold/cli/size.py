@@ -6,7 +6,10 @@ trace through fleets until one keeps the SLO, and asks what that costs beside a 
 
 from __future__ import annotations
 
+import shlex
+import sys
 import tempfile
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +18,7 @@ import typer
 
 from freehold.cli import money
 from freehold.cli.output import JsonFlag, print_json
-from freehold.cli.simulate import (
+from freehold.cli.traffic import (
     FLEET,
     Growth,
     Input,
@@ -23,11 +26,9 @@ from freehold.cli.simulate import (
     Output,
     Rate,
     Slo,
-    Text,
     Trace,
     TraceFormat,
     Traffic,
-    work_of,
 )  # fmt: skip
 from freehold.errors import UsageError
 
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
     from freehold.sizing.rightsize import Answer
     from freehold.slo import Objective
 
+Text = str | None
 MEASURE, MONEY = "Measuring", "Money"
+LONGEST = "4min"
+"""Of measuring, unless told: the rest of five minutes is for the simulations."""
 
 
 def size(
@@ -96,24 +100,39 @@ def _size(
     fleet: tuple[int, int | None], how: tuple[bool, str | None, int], out: Path | None, console: Console,
 ) -> dict[str, Any]:  # fmt: skip
     from freehold.cli import size_steps as steps
+    from freehold.cli import traffic
+    from freehold.cli.knee import patience_s, plan_of
     from freehold.cli.load import target_of
     from freehold.slo import parse
 
     url, model, api, api_key = server
     objectives = parse(slo)
-    money.gather(bill.asked(None, "1"))  # what is wrong with it is told before minutes of measuring
+    begun_s = time.perf_counter()
+    quick, seconds, processes = how
+    plan = plan_of(seconds or (None if quick else LONGEST), quick)
     if out is not None and (out / "size.json").exists():
         raise UsageError(f"{out} has an answer in it already.", next="Name another folder with --out, or remove it.")
-    work = work_of(asked, seconds=3600.0)
-    target = target_of(url, model, api, api_key, True, max(30.0, *(each.limit_ms / 100 for each in objectives)))
+    rows = traffic.read(asked)
+    if rows is None:
+        traffic.work_of(asked, None, seconds=1.0)  # no traffic at all is told before minutes of measuring, too
+    target = target_of(url, model, api, api_key, True, patience_s(objectives))
+    bill = steps.on_hardware(bill, url, target.model, api_key, console)
+    money.gather(bill.asked(None, "1"))  # what is wrong with it is told before minutes of measuring
+    fit = traffic.fitted(rows, asked, traffic.context_of(url, target.model, api_key))
+    if fit and fit.words:
+        console.print(fit.words, markup=False, soft_wrap=True)
+    work = traffic.work_of(asked, fit.trace if fit else None, seconds=3600.0)
     with tempfile.TemporaryDirectory() if out is None else nullcontext(str(out)) as folder:
         place = Path(folder)
-        knee, samples = steps.measure(target, objectives, asked, how, place, console)
+        knee, samples = steps.measure(target, objectives, asked, fit, plan, processes, place, console)
         capacity, known, instances = steps.instance(url, target.model, api_key, knee, samples, place)
-        answer = steps.rightsized(work, known, objectives, capacity, fleet[0])
+        stretch = round(knee.knee_per_s * plan.longest_s) if fit else 0
+        answer = steps.rightsized(work, known, objectives, capacity, fleet[0], stretch)
         told = steps.told_of(url, knee, capacity, known, instances, answer, fleet[1], work, objectives)
+        told |= {"cut_share": fit.cut_share if fit else 0.0, "cut": fit.words if fit else ""}
         _show(console, told, answer, objectives)
         told |= steps.bill_of(place, capacity, answer, bill, console)
+        told |= {"seconds": time.perf_counter() - begun_s, "command": shlex.join(["freehold", *sys.argv[1:]])}
         money.keep(place, "size.json", told)
         steps.report(place, console, kept=out is not None)
     return told
@@ -133,7 +152,8 @@ def _show(console: Console, told: dict[str, Any], answer: Answer, objectives: tu
         markup=False, soft_wrap=True,
     )  # fmt: skip
     console.print(
-        f"  the simulator's own error: {told['simulation_error']:+.1%} in requests/s at the SLO before it was fitted "
+        f"  the simulator's own error: {told['simulation_error']:+.1%} in requests/s at the SLO before it was fitted, "
+        f"{'within' if told['simulation_within_interval'] else 'outside'} the interval of what was measured "
         f"(law from {told['law_source']}, off by {told['law_error']:.1%} in the median)",
         markup=False, soft_wrap=True,
     )  # fmt: skip

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +18,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from freehold.cli.fleet_law import Known
-    from freehold.cli.simulate import Traffic
+    from freehold.cli.traffic import Fitted, Traffic
     from freehold.sample import Sample
     from freehold.sizing.answer import Answer as Knee
     from freehold.sizing.capacity import Capacity
+    from freehold.sizing.found import Plan
     from freehold.sizing.rightsize import Answer
     from freehold.sizing.work import Work
     from freehold.slo import Objective
+
+
+ON_PROCESSORS = ("openvino", "llamacpp")
+VIRTUAL = "cloud-2vcpu"
 
 
 class Bill(Record, frozen=True):
@@ -43,31 +51,46 @@ class Bill(Record, frozen=True):
         )  # fmt: skip
 
 
+def on_hardware(bill: Bill, url: str, model: str, api_key: str | None, console: Console) -> Bill:
+    """The bill with what an instance runs on. Where nobody says it and the server runs on a processor, a rented virtual
+    machine with as many threads is assumed; of any other server `money.gather` asks for it."""
+    from freehold.cli import fleet_law
+
+    if bill.hardware or money.says_hardware(bill.assume):
+        return bill
+    engine, threads = fleet_law.engine_of(url, model, api_key)
+    if engine not in ON_PROCESSORS:
+        return bill
+    count = max(1, math.ceil(threads / 2))
+    name = VIRTUAL if count == 1 else f"{count}x {VIRTUAL}"
+    console.print(
+        f"Nobody has said what an instance runs on: {name}, rented, is assumed (--hardware NAME says better).",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
+    return msgspec.structs.replace(bill, hardware=name, rent=True)
+
+
 def measure(
-    target: Any, objectives: tuple[Objective, ...], asked: Traffic, how: tuple[bool, str | None, int],
-    folder: Path, console: Console,
+    target: Any, objectives: tuple[Objective, ...], asked: Traffic, fit: Fitted | None,
+    plan: Plan, processes: int, folder: Path, console: Console,
 ) -> tuple[Knee, list[Sample]]:  # fmt: skip
     """The knee of what answers at the URL, and every sample of the search."""
     from freehold.cli import knee as command
-    from freehold.cli.knee_show import Watcher, show
+    from freehold.cli.knee_show import Watcher, alone, show
     from freehold.loadtest.probe import probe
     from freehold.sizing.answer import answer
     from freehold.sizing.knee import Search
 
-    quick, seconds, processes = how
-    plan = command.plan_of(seconds or (None if quick else "4min"), quick)
     found = probe(target, seed=asked.seed)
-    trace = command.traffic_of(asked.trace, asked.trace_format, asked.input_tokens, asked.output_tokens, asked.seed)
-    lengths = (asked.input_tokens, asked.output_tokens, 0.0, asked.longest)
-    live = command.live_of(found, trace, lengths, plan, processes, asked.seed, folder)
+    live = command.live_of(found, fit.trace if fit else None, asked, plan, processes=processes, out=folder)
     with Watcher(console, plan.longest_s) as watcher:
         search = Search(live, objectives, plan, watcher)
         told = answer(search, search.run(asked.seed))
     show(console, told, objectives)
     if told.outcome == "none":
         raise UsageError(
-            "No rate keeps this SLO on one of these instances, so no number of them does.",
-            told.cause.words,
+            f"No rate keeps {told.binding} on one of these instances, so no number of them does.",
+            alone(told),
             "Ask for less, shorten the answers, or serve a faster model.",
         )
     return told, [sample for trial in search.trials for sample in trial.samples]
@@ -90,18 +113,22 @@ def instance(
     return capacity, fleet_law.learn(url, model, api_key, samples, instances), instances
 
 
-def rightsized(work: Work, known: Known, objectives: tuple[Objective, ...], capacity: Capacity, spare: int) -> Answer:
+def rightsized(
+    work: Work, known: Known, objectives: tuple[Objective, ...], capacity: Capacity, spare: int, stretch: int
+) -> Answer:
     from freehold.sizing.rightsize import size as rightsize
     from freehold.sizing.work import Fleet
 
     fleet = Fleet(profile=known.profile, replicas=1, gap_ms=known.gap_ms)
-    return rightsize(work, fleet, objectives, capacity, spare)
+    return rightsize(work, fleet, objectives, capacity, spare, stretch)
 
 
 def told_of(
     url: str, knee: Knee, capacity: Capacity, known: Known, measured_with: int, answer: Answer, running: int | None,
     work: Work, objectives: tuple[Objective, ...],
 ) -> dict[str, Any]:  # fmt: skip
+    from freehold.sizing.traffic import per_minute
+
     error = answer.simulated_per_s / capacity.rate_per_s - 1.0
     told: dict[str, Any] = {
         "sentence": _sentence(answer, running),
@@ -124,11 +151,14 @@ def told_of(
         "utilisation_peak": answer.utilisation_peak,
         "simulated_capacity_per_s": answer.simulated_per_s,
         "simulation_error": error,
+        "simulation_within_interval": capacity.low <= answer.simulated_per_s <= capacity.high,
         "slowed_by": answer.slowness,
         "law": known.profile.step,
         "law_error": known.error,
         "law_source": known.source,
         "url": url,
+        "tried": answer.tried,
+        "per_minute": per_minute(work.arrival_s),
     }
     if running is not None:
         told["running"] = running
@@ -163,7 +193,7 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
         f"spares={answer.with_spare - answer.instances}",
     )
     asked = bill.asked(folder, f"{answer.mean_per_s * MONTH_S * capacity.success_share:.0f}", fixed)
-    found = money.gather(asked)
+    found = _derived(money.gather(asked), fixed)
     each = per_answer(found.inputs, found.answers)
     told: dict[str, Any] = {
         "cost_per_successful_request_usd": each,
@@ -172,7 +202,7 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
     }
     if bill.against or bill.prices:
         decided, whole = decided_of(asked, found)
-        money.keep(folder, "verdict.json", whole)
+        money.keep(folder, "verdict.json", {**whole, "command": shlex.join(["freehold", *sys.argv[1:]])})
         told |= {"verdict": decided.decision, "verdict_sentence": decided.sentence}
         console.print(f"\n{decided.sentence}", markup=False, soft_wrap=True)
     else:
@@ -180,6 +210,19 @@ def bill_of(folder: Path, capacity: Capacity, answer: Answer, bill: Bill, consol
         console.print(bills.bill_table(f"\n{answer.with_spare} instances", own))
         console.print("No API to compare with: name its model with --against.", style="dim")
     return told
+
+
+def _derived(found: money.Gathered, fixed: tuple[str, ...]) -> money.Gathered:
+    """What was fixed was not said by anybody: it follows from the fleet."""
+    from freehold.sizing.figure import parse
+
+    inputs = dict(found.inputs)
+    for text in fixed:
+        name, _, value = text.partition("=")
+        if inputs[name].value == parse(name, value).value:
+            source = "so that the bill is that of the fleet that holds the SLO on this traffic"
+            inputs[name] = msgspec.structs.replace(inputs[name], basis="derived", source=source)
+    return msgspec.structs.replace(found, inputs=inputs)
 
 
 def report(folder: Path, console: Console, *, kept: bool) -> None:

@@ -23,6 +23,7 @@ ROUNDS = 3
 """At least; fewer don't tell how far they agree."""
 TRUSTED = 0.05
 """Half the width of the 95 % interval of a level's tokens/s, as a share, below which it is trusted."""
+LONG_PROMPTS, READINGS = (512, 128), 8
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
 """Student's t, two-sided 95 %, for 1 to 9 degrees of freedom."""
 
@@ -132,6 +133,19 @@ def play(engine: Engine, dice: random.Random, count: int, prompt_tokens: int, ou
             )
     engine.step()  # gives back what the ended ones held
     return found
+
+
+def reading_rate(engine: Engine, longest_s: float, seed: int = 1) -> float:
+    """Prompt tokens a second while one long prompt is read, the best of several: two operations a weight each make it
+    the ceiling of an engine whose matrix products can't be measured by themselves."""
+    dice = random.Random(seed)  # noqa: S311  prompts, not secrets
+    end_s, best, readings = time.perf_counter() + longest_s, 0.0, 0
+    while readings < READINGS or time.perf_counter() < end_s:
+        tokens = LONG_PROMPTS[readings % len(LONG_PROMPTS)]
+        tokens = max(1, min(tokens, (engine.card.context_tokens or tokens) - 2))
+        best = max(best, tokens / max(1e-9, play(engine, dice, 1, tokens, 1).read_s))
+        readings += 1
+    return best
 
 
 def _rounds(

@@ -7,9 +7,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from importlib import import_module
+from types import ModuleType
 from urllib.parse import urlsplit
-
-import httpx
 
 from freehold.errors import InvalidRequest
 
@@ -32,6 +32,7 @@ def is_public(text: str) -> bool:
 async def resolve(url: str, *, private: bool) -> str:
     """The address that `url` is at now. Raises `InvalidRequest` for a URL that can't or mustn't be called; of several
     addresses one that isn't public is enough."""
+    httpx = await httpx_loaded()
     try:
         httpx.URL(url)  # what will call it must understand it too
         parts = urlsplit(url)
@@ -49,6 +50,11 @@ async def resolve(url: str, *, private: bool) -> str:
     if not private and not all(is_public(address) for address in addresses):
         raise _refused("It leads to a private, loopback or link-local address.", "The server's owner may allow those.")
     return addresses[0]
+
+
+async def httpx_loaded() -> ModuleType:
+    """The HTTP client, imported when a webhook first needs one: a gateway that has none starts sooner without."""
+    return await asyncio.to_thread(import_module, "httpx")
 
 
 def _refused(why: str, next: str = "") -> InvalidRequest:

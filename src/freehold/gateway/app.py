@@ -7,33 +7,36 @@ signature is its entry in the OpenAPI document (and which answers 405 to other m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from freehold.core import Json
 from freehold.errors import InvalidRequest
 from freehold.gateway import info, wire_answers, wire_workers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
+from freehold.gateway.batches import upload
+from freehold.gateway.batches.routes import batches_router, create_route, files_router
 from freehold.gateway.call import Call
 from freehold.gateway.chat import chat_route
 from freehold.gateway.completions import completions_route
 from freehold.gateway.control import control_router
 from freehold.gateway.desk import Desk
-from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, docs_page, document, errors, streamed
+from freehold.gateway.docs import ANSWERING, DOCS_POLICY, OPEN, READING, Papers, errors, streamed
+from freehold.gateway.door import Upload
 from freehold.gateway.embeddings import embeddings_route
 from freehold.gateway.generate import end_generated, fetch_generated, generate_route
 from freehold.gateway.jobs import jobs_router
 from freehold.gateway.marks import Seen, seen_by
-from freehold.gateway.pages import make_file, page_routes, respond
+from freehold.gateway.pages import page_routes, respond
 from freehold.gateway.responses.create import Responses
 from freehold.gateway.responses.routes import responses_router
 from freehold.gateway.resume import tell_again
 from freehold.gateway.routing import Caller, reply
 from freehold.gateway.stream import Handler, Receive, Send
+from freehold.gateway.telemetry_routes import telemetry_router
 from freehold.gateway.wire_chat import ChatRequest
 from freehold.gateway.wire_text import CompletionRequest, EmbeddingRequest, GenerateRequest
 from freehold.telemetry.metrics import CONTENT_TYPE
@@ -47,7 +50,13 @@ def plain_routes(desk: Desk, responses: Responses) -> dict[str, Handler]:
         "/v1/responses": responses.create,
         "/v1/embeddings": embeddings_route(desk),
         "/generate": generate_route(desk),
+        "/v1/batches": create_route(desk),
     }
+
+
+def upload_routes(desk: Desk) -> dict[str, Upload]:
+    """POST routes that read their body themselves, by path."""
+    return {upload.PATH: partial(upload.upload, desk)}
 
 
 def stream_route(desk: Desk, responses: Responses) -> Callable[[Call, str, Receive, Send], Awaitable[None]]:
@@ -70,14 +79,17 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _declare_token_routes(app)
     app.include_router(responses_router(responses))
+    app.include_router(files_router(desk))
+    app.include_router(batches_router(desk))
     _add_generations(app, desk)
     _add_models(app, desk, guard)
     app.include_router(control_router(desk, guard))
     app.include_router(jobs_router(desk, guard))
+    app.include_router(telemetry_router(desk))
     _add_health(app, desk)
-    told = document(app, guard.required)  # once: it takes a good part of a second
-    _add_pages(app, told)
-    add_error_handlers(app, told)
+    _add_documents(app, Papers(app, guard.required))
+    app.router.routes.extend(page_routes())
+    add_error_handlers(app)
     return app
 
 
@@ -207,16 +219,11 @@ def _add_health(app: FastAPI, desk: Desk) -> None:
         return Response(info.metrics_text(desk), headers={"content-type": CONTENT_TYPE})
 
 
-def _add_pages(app: FastAPI, told: Json) -> None:
-    data = msgspec.json.encode(told)
-    page = make_file(docs_page(told).encode(), HTMLResponse.media_type or "text/html")
-
+def _add_documents(app: FastAPI, papers: Papers) -> None:
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return Response(data, media_type="application/json")
+        return Response((await papers.made())[0], media_type="application/json")
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        return respond(request, page, DOCS_POLICY)
-
-    app.router.routes.extend(page_routes())
+        return respond(request, (await papers.made())[1], DOCS_POLICY)

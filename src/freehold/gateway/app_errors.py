@@ -6,19 +6,17 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import compile_path
 
-from freehold.core import Json
 from freehold.errors import FreeholdError, InvalidRequest
 from freehold.gateway.errors import HttpError, error_body, error_headers
 
 
-def add_error_handlers(app: FastAPI, told: Json) -> None:
-    """Turn every exception that a FastAPI route may raise into an error reply. `told`: the OpenAPI document."""
-    methods = {template: [method.upper() for method in operations] for template, operations in told["paths"].items()}
-    allowed = [(compile_path(template)[0], names) for template, names in methods.items()]
+def add_error_handlers(app: FastAPI) -> None:
+    """Turn every exception that a FastAPI route may raise into an error reply. All routes are there by now."""
+    allowed = [(route.path_regex, route.methods or ()) for route in app.routes if isinstance(route, APIRoute)]
 
     async def freehold_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, FreeholdError)

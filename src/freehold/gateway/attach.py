@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ async def attached(desk: Desk, ids: Sequence[str], resumable_s: float) -> Inbox:
     if (inbox := desk.inboxes.get(ids[0])) is not None:  # somebody else came first
         return inbox
     inbox = Inbox(requests, lasting=requests[0].keep, resumable_s=resumable_s)
+    known = [entry for entry in entries if entry is not None]
+    inbox.taken_up = True
+    inbox.accepted_s -= max(0.0, time.time() - min(entry.accepted_unix_s for entry in known))
+    inbox.noted = all(entry.state == "done" for entry in known)  # it had its row, or will
     desk.inboxes |= dict.fromkeys(ids, inbox)
     for id in ids:
         await catch_up(desk, id, inbox)
@@ -43,9 +48,17 @@ async def catch_up(desk: Desk, id: str, inbox: Inbox) -> None:
             desk.push(inbox, chunk)
     if told.state == "running" and id not in inbox.workers:
         desk.tell(None, Follow(id))
+    elif told.state == "queued" and id not in inbox.workers:
+        waits_again(desk, id)
     elif told.state == "done" and inbox.is_open(id):
         for chunk in retold(id, inbox, told.result or Result()):
             desk.push(inbox, chunk)
+
+
+def waits_again(desk: Desk, id: str) -> None:
+    """Nobody works on it: it is in the queue."""
+    desk.waiting_ids.add(id)
+    desk.intake.requeued(id)
 
 
 def unknown(id: str) -> NotFound:

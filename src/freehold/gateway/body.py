@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freehold.errors import InvalidRequest, TooLarge
 from freehold.gateway.call import HeaderList
-from freehold.gateway.inbox import ClientGone
+from freehold.gateway.reader import ClientGone
 from freehold.gateway.stream import Receive
 
 DISCARD_BYTES = 64 << 20

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 from freehold.core import Json
+
+if TYPE_CHECKING:
+    from freehold.gateway.inbox import Inbox
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -28,8 +32,9 @@ class Call:
     """Made by the door for every HTTP request, found in `scope["state"]["call"]`. Routes fill in what they learn."""
 
     __slots__ = (
-        "deadline_unix_s", "fingerprint", "id", "idempotency_key", "kind", "last_event_id", "model", "priority",
-        "queue_ms", "received_unix_s", "resumable_s", "route", "started_s", "status", "tenant", "ttft_ms", "worker",
+        "asked", "code", "deadline_unix_s", "fingerprint", "id", "idempotency_key", "inbox", "kind", "last_event_id",
+        "model", "priority", "queue_ms", "received_unix_s", "resumable_s", "route", "started_s", "status", "tenant",
+        "traceparent", "ttft_ms", "worker",
     )  # fmt: skip
 
     def __init__(self, id: str) -> None:
@@ -37,6 +42,8 @@ class Call:
         self.started_s = time.perf_counter()
         self.received_unix_s = time.time()
         self.tenant = "local"
+        self.asked: list[str] = []
+        """Ids of the requests it makes that need not be kept."""
         self.idempotency_key: str | None = None
         self.fingerprint = ""
         """Of route and body; only with an idempotency key."""
@@ -50,6 +57,12 @@ class Call:
         self.queue_ms: float | None = None
         self.ttft_ms: float | None = None
         self.status = 0
+        self.code = ""
+        """Of the error it was answered with."""
+        self.inbox: Inbox | None = None
+        """Of what it waits for, once that is accepted."""
+        self.traceparent = ""
+        """The trace it belongs to, where its client says so (W3C Trace Context)."""
 
     def elapsed_ms(self) -> float:
         return (time.perf_counter() - self.started_s) * 1000.0

@@ -41,7 +41,7 @@ def chat_route(desk: Desk) -> Handler:
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
         id = inbox.request.id
         with naming(chat_names(plan)):
-            async with Follower(desk, inbox, receive) as reader:
+            async with Follower(desk, call, receive, inbox) as reader:
                 if wanted.stream:
                     await send_stream(call, reader, told.telling(id, inbox.requests), send)
                     return

@@ -6,7 +6,7 @@ import msgspec
 
 from freehold.core import Chunk, FinishReason, TokenLogprob, Usage
 from freehold.errors import from_failure
-from freehold.gateway.inbox import Reader
+from freehold.gateway.reader import Reader
 from freehold.gateway.usage import Counter
 
 

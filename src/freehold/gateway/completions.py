@@ -42,7 +42,7 @@ def completions_route(desk: Desk) -> Handler:
         inbox = await desk.submit(*requests, resumable_s=call.resumable_s)
         id = inbox.request.id.removesuffix("-0")
         with naming(TEXT_NAMES):
-            async with Follower(desk, inbox, receive) as reader:
+            async with Follower(desk, call, receive, inbox) as reader:
                 if wanted.stream:
                     await send_stream(call, reader, told.telling(id, inbox.requests), send)
                     return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 
 from freehold import log
 from freehold.core import Chunk, Failure, ModelCard, Request
@@ -18,19 +19,22 @@ from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
-from freehold.gateway.inbox import Gap, Inbox, Reader, failed_chunk
+from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
+from freehold.gateway.reader import Reader
 from freehold.gateway.rouse import Rouse
 from freehold.gateway.seeds import seeded
 from freehold.gateway.supervisor import Supervisor
+from freehold.gateway.unrecorded import Unrecorded
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.protocol import State
 from freehold.pipe import Cancel, Follow, Tokens, Wake
 from freehold.settings import ObserveConfig, ServerConfig
 from freehold.telemetry.metrics import Metrics
 
-Spawn = Callable[[Coroutine[object, object, None]], object]
+Spawn = Callable[[Coroutine[object, object, object]], object]
 
 
 class Desk:
@@ -46,7 +50,7 @@ class Desk:
         self.wake = ledger.on_visible = Rouse(fleet, self.supervisor)
         self.server = server
         self.metrics = metrics
-        self.observe = observe or Observe(ObserveConfig())
+        self.observe = observe or Observe(ObserveConfig(), fleet)
         self.spawn = spawn
         """Starts a coroutine in the process's one task group."""
         self.began_s = time.monotonic()
@@ -58,8 +62,9 @@ class Desk:
         self.inboxes: dict[str, Inbox] = {}
         """By request id; open requests only."""
         self.waiting_ids: set[str] = set()
+        self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
-        self.intake = Intake(fleet, server, metrics, self._given, key_of)
+        self.intake = Intake(fleet, server, metrics, self._given, key_of, self.observe.config.runaway_tokens)
 
     # ---- for the routes ----
 
@@ -94,19 +99,22 @@ class Desk:
         they gave since waits in the inbox. Where an idempotency key is known, the inbox is that of the requests which
         were accepted with it: its ids are others. Raises `Conflict` if they came with another body.
 
-        `lasting`: they go on without a reader (`keep` must be set).
+        `lasting`: they go on without a reader (`keep` must be set). Likewise if `resumable_s` has no end.
         """
         self.check_open()
         requests = self.intake.admit(tuple(seeded(request) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
+        inbox.capped = self.intake.is_capped(requests)
         for request in requests:
             self.inboxes[request.id] = inbox
             self.waiting_ids.add(request.id)
+        self.observe.deepest = max(self.observe.deepest, self.waiting)
         try:
             ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
         except BaseException:
             self.forget(*(request.id for request in requests))
-            self.cancel_later(request.id for request in requests)
+            # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
+            self.cancel_later(request.id for request in requests if request.idempotency_key is None)
             raise
         if ids == [request.id for request in requests]:
             self.accepted += len(requests)
@@ -153,7 +161,7 @@ class Desk:
         if not whole and (not reader.cancels or inbox.readers or inbox.lasting):
             return
         then = self._delivered if whole else self._give_up_on
-        if inbox.resumable_s:  # sent isn't received, and who vanished may come back
+        if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
             asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
         else:
             then(inbox)
@@ -168,6 +176,7 @@ class Desk:
         self.forget(*unfinished)
         self.cancel_later(unfinished)
         self._delivered(inbox)
+        self.observe.ended(inbox)
 
     def _delivered(self, inbox: Inbox) -> None:
         """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""
@@ -188,10 +197,12 @@ class Desk:
             inbox = inboxes.get(id)
             if inbox is not None and inbox.begun(id, line, begun.attempt):
                 inbox.queued_ms = max(inbox.queued_ms or 0.0, begun.queued_ms)
+                inbox.live = self.observe.live_of(line.worker)
                 self.waiting_ids.discard(id)
                 self.intake.begun(id, line, inbox.queued_ms)
                 self._alarms.clear(id)
         self.intake.stepped(line, frame.chunks)
+        self.unrecorded.note(line, frame.unrecorded, inboxes)
         for chunk in frame.chunks:
             inbox = inboxes.get(chunk.id)
             if inbox is None:
@@ -235,6 +246,7 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
+            self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -255,6 +267,7 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
+            self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:
@@ -269,11 +282,8 @@ class Desk:
             self._idle.set()
 
     def cancel_later(self, ids: Iterable[str]) -> None:
-        async def cancel(ids: Sequence[str]) -> None:
-            for id in ids:
-                await self.ledger.cancel(id)
-
-        self.spawn(cancel(list(ids)))
+        for id in ids:
+            self.spawn(insist(partial(self.ledger.cancel, id), lambda: self.draining))
 
     def tell(self, line: Line | None, frame: Cancel | Follow) -> None:
         """Send to the worker that has it, or to all while nobody knows which."""

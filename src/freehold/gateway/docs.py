@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from freehold import __version__
 from freehold.core import Json
-from freehold.gateway.pages import style_hash
+from freehold.gateway.pages import File, make_file, style_hash
 from freehold.gateway.wire_answers import ErrorReply
 
 _ERRORS = {
@@ -29,6 +31,7 @@ _ERRORS = {
     502: "The worker died while answering.",
     503: "Nobody can take the request now, or its deadline can't be met; Retry-After says when it can.",
     504: "The deadline passed after the request was accepted.",
+    507: "There is no room for the file.",
 }
 OPEN = (400, 403, 408, 421, 431, 500)
 """Statuses any route may answer with."""
@@ -118,6 +121,26 @@ def docs_page(document: Json) -> str:
         f'The chat page: <a href="./">/</a>.</p><nav>{"".join(links)}</nav>{"".join(sections)}'
         f"<section><h2>Schemas</h2>{schemas}</section>"
     )
+
+
+class Papers:
+    """Both, made when somebody first asks: it takes half a second of processor time, which no start shall wait for. A
+    thread makes them, so that tokens pass meanwhile."""
+
+    def __init__(self, app: FastAPI, keys_required: bool) -> None:
+        self._app = app
+        self._keys_required = keys_required
+        self._made: asyncio.Future[tuple[bytes, File]] | None = None
+
+    async def made(self) -> tuple[bytes, File]:
+        """The document as JSON, and the page."""
+        if self._made is None:
+            self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
+        return await asyncio.shield(self._made)
+
+    def _make(self) -> tuple[bytes, File]:
+        told = document(self._app, self._keys_required)
+        return msgspec.json.encode(told), make_file(docs_page(told).encode(), "text/html")
 
 
 def _operation(method: str, path: str, operation: Json) -> str:

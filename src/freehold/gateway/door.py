@@ -13,7 +13,8 @@ from freehold.gateway.auth import Guard, is_loopback
 from freehold.gateway.body import header, read_body
 from freehold.gateway.call import Call, HeaderList, request_id
 from freehold.gateway.errors import HttpError, error_body, error_headers
-from freehold.gateway.inbox import ClientGone
+from freehold.gateway.observe import Observe
+from freehold.gateway.reader import ClientGone
 from freehold.gateway.resume import note_resuming
 from freehold.gateway.stream import Handler, Message, Receive, Scope, Send
 from freehold.gateway.terms import set_terms
@@ -21,6 +22,7 @@ from freehold.settings import ServerConfig
 from freehold.telemetry.metrics import Metrics
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Upload = Callable[[Call, HeaderList, Receive, Send], Awaitable[None]]
 
 _OPEN_PATHS = frozenset({"/", "/dashboard", "/livez", "/readyz", "/docs", "/openapi.json", "/favicon.ico"})
 _STREAMS = "/v1/streams/"
@@ -34,18 +36,23 @@ class Door:
         self,
         app: Application,
         plain: Mapping[str, Handler],
+        uploads: Mapping[str, Upload],
         tell_stream: Callable[[Call, str, Receive, Send], Awaitable[None]],
         guard: Guard,
         server: ServerConfig,
         metrics: Metrics,
+        observe: Observe,
     ) -> None:
-        """`plain`: POST routes by path. `tell_stream` answers GET /v1/streams/{id}."""
+        """`plain`: POST routes by path; `uploads`: those that read a body of any size themselves. `tell_stream`
+        answers GET /v1/streams/{id}."""
         self._app = app
         self._plain = plain
+        self._uploads = uploads
         self._tell_stream = tell_stream
         self._guard = guard
         self._server = server
         self._metrics = metrics
+        self._observe = observe
         self._local_only = is_loopback(server.host) and not guard.required
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,11 +74,10 @@ class Door:
                 EngineFailed("Something in the gateway broke.", f"It is logged under {call.id}.", "Please report it.")
             )
         finally:
+            self._observe.left(call)
             route = scope.get("route")
             call.route = getattr(route, "path", call.route)
-            self._metrics.answered(
-                call.route, call.model, call.status, call.elapsed_ms() / 1000.0, call.queue_ms, call.ttft_ms
-            )
+            self._metrics.answered(call.route, call.model, call.status, call.elapsed_ms() / 1000.0)
 
     async def _serve(self, scope: Scope, call: Call, receive: Receive, out: _Reply) -> None:
         headers: HeaderList = scope["headers"]
@@ -87,6 +93,9 @@ class Door:
             return
         if scope["method"] in _BODILESS:
             await self._app(scope, receive, out)
+            return
+        if scope["method"] == "POST" and path in self._uploads:
+            await self._uploads[path](call, headers, receive, out)
             return
         body = await read_body(headers, receive, self._server.max_body_bytes)
         handler = self._plain.get(path) if scope["method"] == "POST" else None
@@ -143,6 +152,7 @@ class _Reply:
 
     async def error(self, error: FreeholdError) -> None:
         """Answer with `error`, or end the connection where an answer has begun."""
+        self._call.code = error.code
         if self._started:
             self._call.status = error.status
             return

@@ -29,7 +29,7 @@ def embeddings_route(desk: Desk) -> Handler:
         call.model = card.name
         request = with_meta(embedding_request(wanted, card, call, desk.server), call, None)
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
-        async with Follower(desk, inbox, receive) as reader:
+        async with Follower(desk, call, receive, inbox) as reader:
             collected = await collect(reader)
         note_first(call, inbox)
         if collected.embeddings is None:

@@ -138,10 +138,10 @@ class Fleet:
         return set(self._supervised or {})
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected or on the way, and has not been for `grace_s`; nor would anybody come if asked."""
-        return (
-            not (self.someone_coming() or self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s
-        )
+        """Nobody is connected, on the way, to be started again, or would be if asked, and has not been for `grace_s`."""
+        if self.someone_coming() or any(worker.state == "dead" for worker in (self._supervised or {}).values()):
+            return False
+        return not (self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""

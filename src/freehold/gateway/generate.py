@@ -35,7 +35,7 @@ def generate_route(desk: Desk) -> Handler:
             return
         inbox = await desk.submit(request, resumable_s=call.resumable_s)
         id = inbox.request.id
-        async with Follower(desk, inbox, receive) as reader:
+        async with Follower(desk, call, receive, inbox) as reader:
             collected = await collect(reader)
         check_not_cancelled(collected)
         note_first(call, inbox)

@@ -7,14 +7,20 @@ may change: chunks that were told before are left out, and must read as they did
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from freehold.core import Chunk, Failure, Request
+from freehold.core import Chunk, Failure, Request, Usage
 from freehold.echo import Echo
 from freehold.errors import ResumeFailed
 from freehold.gateway.fleet import Line
+from freehold.telemetry.timeline import Live
+
+if TYPE_CHECKING:
+    from freehold.gateway.call import Call
+    from freehold.gateway.reader import Reader
 
 Key = tuple[str, int]
 """Request id and choice."""
@@ -24,22 +30,20 @@ CHUNK_BYTES = 200
 LOGPROB_BYTES = 150
 
 
-class ClientGone(Exception):
-    """The reader's own client has disconnected."""
-
-
 class Inbox:
     """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_echoes", "_ended", "_have", "_left", "accepted_s", "attempts", "chunks", "first_s", "heard_s", "lasting",
-        "queued_ms", "readers", "requests", "resumable_s", "tokens", "told_bytes", "workers",
+        "_echoes", "_ended", "_have", "_left", "_spoke_s", "accepted_s", "attempts", "call", "capped", "chunks",
+        "ends", "first_s", "gaps", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms", "readers",
+        "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens", "told_bytes",
+        "worked", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
         self.requests = tuple(requests)
-        self.lasting = lasting
-        """It goes on without a reader: its result is kept."""
+        self.lasting = lasting or resumable_s == math.inf
+        """It goes on without a reader: its result is kept, or its reader is sure to come back."""
         self.resumable_s = resumable_s
         """For so long it goes on without a reader, who may come back."""
         self.readers: list[Reader] = []
@@ -52,8 +56,30 @@ class Inbox:
         self.tokens = 0
         self.told_bytes = 0
         """About what its chunks take in memory."""
+        self.ends: list[Chunk] = []
+        """The last chunk of each answer that has ended."""
         self.accepted_s = self.heard_s = time.perf_counter()
+        unix_s = self.request.received_unix_s
+        self.received_s = self.accepted_s - (max(0.0, time.time() - unix_s) if unix_s else 0.0)
         self.first_s: float | None = None
+        self.last_s: float | None = None
+        """When the newest token came."""
+        self._spoke_s: dict[Key, float] = {}
+        self.live: Live | None = None
+        """Of the variant that answers, where gaps between its tokens are counted; None: nowhere."""
+        self.gaps = self.slow_gaps = 0
+        self.call: Call | None = None
+        """Of the client that waits for it."""
+        self.noted = False
+        """It has had its row."""
+        self.taken_up = False
+        """From another gateway: when its first token came is not known here."""
+        self.capped = False
+        """Its limit is one that nobody asked for."""
+        self.streamed = False
+        self.route = ""
+        self.worked: list[str] = []
+        """Names of the workers that took it up."""
         self._left = {request.id: answers(request) for request in requests}
         self._have: dict[Key, int] = {}
         self._ended: set[Key] = set()
@@ -76,6 +102,29 @@ class Inbox:
         """Ids of the requests that have not ended."""
         return list(self._left)
 
+    @property
+    def failure(self) -> Failure | None:
+        """What ended it, if one of its answers failed."""
+        return next((chunk.failure for chunk in self.ends if chunk.failure is not None), None)
+
+    @property
+    def cancelled(self) -> bool:
+        return any(chunk.finish == "cancelled" for chunk in self.ends)
+
+    @property
+    def usage(self) -> Usage:
+        """Of all its answers: as their engine told at each end, else counted. A prompt counts once."""
+        told = {(chunk.id, chunk.choice): chunk.usage for chunk in self.ends if chunk.usage is not None}
+        read: dict[str, tuple[int, int]] = {}
+        for (id, _), usage in told.items():
+            read[id] = max(read.get(id, (0, 0)), (usage.prompt_tokens, usage.cached_tokens))
+        counted = sum(tokens for key, tokens in self._have.items() if key not in told)
+        return Usage(
+            prompt_tokens=sum(prompt for prompt, _ in read.values()),
+            cached_tokens=sum(cached for _, cached in read.values()),
+            completion_tokens=counted + sum(usage.completion_tokens for usage in told.values()),
+        )
+
     def is_open(self, id: str) -> bool:
         return id in self._left
 
@@ -96,6 +145,8 @@ class Inbox:
             return False
         self.attempts[id] = attempt
         self.workers[id] = line
+        if line.worker not in self.worked:
+            self.worked.append(line.worker)
         for key in [key for key in self._echoes if key[0] == id]:
             del self._echoes[key]
         return True
@@ -111,10 +162,13 @@ class Inbox:
                 return False
             chunk = fitted
             self._have[key] = chunk.offset + chunk.tokens
+            if chunk.text:
+                self._speaks(key)
         last = False
         self.tokens += chunk.tokens
         if chunk.finish is not None or chunk.failure is not None:
             self._ended.add(key)
+            self.ends.append(chunk)
             left = self._left.get(chunk.id, 0) - 1
             last = left <= 0 or chunk.failure is not None
             if last:
@@ -128,6 +182,19 @@ class Inbox:
         for reader in self.readers:
             reader.wake()
         return last
+
+    def _speaks(self, key: Key) -> None:
+        """Text came: one gap, as a client counts them, however many tokens it took."""
+        now_s = self.last_s = self.heard_s
+        before_s = self._spoke_s.get(key)
+        self._spoke_s[key] = now_s
+        live = self.live
+        if before_s is not None and live is not None:
+            gap_ms = (now_s - before_s) * 1000.0
+            live.itl.add(gap_ms)
+            self.gaps += 1
+            if gap_ms > live.gap_limit_ms:
+                self.slow_gaps += 1
 
     def _fitted(self, key: Key, chunk: Chunk) -> Chunk | None:
         """What of `chunk` follows what was told; None if nothing."""
@@ -160,65 +227,6 @@ class Gap(Exception):
     def __init__(self, id: str) -> None:
         super().__init__(id)
         self.id = id
-
-
-class Reader:
-    """One who reads an inbox, from its beginning."""
-
-    __slots__ = ("_at", "_read_bytes", "_waiter", "cancels", "gone", "inbox")
-
-    def __init__(self, inbox: Inbox, *, cancels: bool = False) -> None:
-        """`cancels`: when the last such reader leaves, nobody wants the answer any more."""
-        self.inbox = inbox
-        self.cancels = cancels
-        self.gone = False
-        self._at = 0
-        self._read_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
-        inbox.readers.append(self)
-
-    @property
-    def pending(self) -> bool:
-        """Chunks wait to be taken."""
-        return self._at < len(self.inbox.chunks)
-
-    @property
-    def unread_bytes(self) -> int:
-        """About what it keeps in memory by not reading."""
-        return self.inbox.told_bytes - self._read_bytes
-
-    @property
-    def done(self) -> bool:
-        """There is nothing more to come."""
-        return self.inbox.ended and not self.pending
-
-    async def take(self) -> list[Chunk]:
-        """All chunks that wait; waits for at least one. Raises `ClientGone`."""
-        await self.first()
-        chunks = self.inbox.chunks[self._at :] if self._at else list(self.inbox.chunks)
-        self._at, self._read_bytes = len(self.inbox.chunks), self.inbox.told_bytes
-        return chunks
-
-    async def first(self) -> None:
-        """Wait until there is something to take. Raises `ClientGone`."""
-        while not self.pending and not self.gone:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        if self.gone:
-            raise ClientGone
-
-    def hang_up(self) -> None:
-        """The client is gone: `take` raises from now on."""
-        self.gone = True
-        self.wake()
-
-    def leave(self) -> None:
-        if self in self.inbox.readers:
-            self.inbox.readers.remove(self)
-
-    def wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def failed_chunk(id: str, failure: Failure) -> Chunk:

@@ -15,6 +15,7 @@ from freehold import __version__
 from freehold.core import Json, ModelCard
 from freehold.errors import ModelNotFound
 from freehold.gateway.desk import Desk
+from freehold.gateway.telemetry_views import facts
 from freehold.pipe import ModelState, ModelStatus
 
 STARTER = "the built-in starter"
@@ -170,6 +171,7 @@ def _card(card: ModelCard, state: ModelState) -> Json:
 def metrics_text(desk: Desk) -> bytes:
     rows = desk.fleet.workers()
     return desk.metrics.text(
+        facts=facts(desk),
         queued=desk.waiting,
         running=desk.running,
         worker_states=[row.state for row in rows],

@@ -42,13 +42,15 @@ class Intake:
 
     def __init__(
         self, fleet: Fleet, server: ServerConfig, metrics: Metrics, given: Callable[[str], float],
-        key_of: Callable[[str], Key] = _anybody,
+        key_of: Callable[[str], Key] = _anybody, runaway_tokens: int = 0,
     ) -> None:  # fmt: skip
+        """`runaway_tokens`: an answer without a limit of its own is stopped there at the latest; 0: no such limit."""
         self._fleet = fleet
         self._server = server
         self.metrics = metrics
         self._given = given
         self._key_of = key_of
+        self._runaway_tokens = runaway_tokens
         self.lengths = Lengths()
         self.backlogs: dict[str, Backlog] = {}
         self._paces: dict[str, WorkerPace] = {}
@@ -134,7 +136,8 @@ class Intake:
 
     def _with_cap(self, request: Request) -> Request:
         """An answer without a limit gets one; a remote has its own."""
-        cap = min(self._server.default_max_tokens, self._server.max_output_tokens)
+        cap = min(filter(None, (self._server.default_max_tokens, self._runaway_tokens)), default=0)
+        cap = min(cap, self._server.max_output_tokens)
         card = self._fleet.models().get(request.model)
         if request.sampling.max_tokens is not None or request.kind == "embed" or not cap:
             return request
@@ -143,6 +146,10 @@ class Intake:
         sampling = msgspec.structs.replace(request.sampling, max_tokens=cap)
         self._capped.add(request.id)
         return msgspec.structs.replace(request, sampling=sampling)
+
+    def is_capped(self, requests: Sequence[Request]) -> bool:
+        """Whether their answers have a limit that nobody asked for."""
+        return any(request.id in self._capped for request in requests)
 
     def _ask(self, requests: Sequence[Request]) -> Ask:
         first = requests[0]

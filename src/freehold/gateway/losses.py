@@ -10,13 +10,15 @@ import asyncio
 import os
 import time
 from collections.abc import Collection
+from functools import partial
 
 from freehold import log
 from freehold.core import Failure, Result
 from freehold.errors import FreeholdError, Unavailable
-from freehold.gateway.attach import catch_up
+from freehold.gateway.attach import catch_up, waits_again
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
+from freehold.gateway.insist import insist
 from freehold.gateway.offers import unavailable
 from freehold.ledger.protocol import Ended, LetGo, Progress
 from freehold.pipe import Cancel
@@ -35,14 +37,14 @@ MOST_REFUSED = 64
 async def worker_gone(desk: Desk, line: Line) -> None:
     """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
-    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine]
-    let_go = await desk.ledger.abandon(line.owner, seen)
+    seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine] + desk.unrecorded.of(line)
+    let_go = await insist(partial(desk.ledger.abandon, line.owner, seen), lambda: desk.draining)
     for id, inbox in mine:
         if inbox.workers.get(id) is line:
             del inbox.workers[id]
     await _apply(desk, line.owner, let_go)
     for id, inbox in mine:
-        if id not in let_go.requeued and inbox.is_open(id):  # it had ended, but the end didn't arrive
+        if id not in let_go.requeued and inbox.is_open(id):  # its end didn't arrive, or it was given back
             await catch_up(desk, id, inbox)
 
 
@@ -53,8 +55,7 @@ async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
         line = inbox.workers.get(id) if inbox is not None else None
         if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
-            desk.waiting_ids.add(id)
-            desk.intake.requeued(id)
+            waits_again(desk, id)
     for id in (*let_go.poisoned, *let_go.ended):
         if id in desk.inboxes:
             await catch_up(desk, id, desk.inboxes[id])
@@ -100,6 +101,7 @@ async def _round(desk: Desk) -> None:
         why = desk.fleet.why_not_ready()
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
     await desk.expire()
+    await desk.unrecorded.look()
     await _refuse(desk)
     await _quiet(desk)
     for owner, let_go in (await desk.ledger.reap()).items():

@@ -68,15 +68,18 @@ class PipeLine(asyncio.Protocol):
                 before.connection_lost(None)
             self.worker, self.owner = frame.worker, owner(frame.worker, frame.pid)
             fleet.hello(self, frame.pid, frame.card)
+            self._desk.observe.look()
             self._desk.connected(self)
         elif isinstance(frame, Status) and self.worker:
             fleet.status(self.worker, frame.status, frame.card)
+            self._desk.observe.told(self.worker, frame)
         elif isinstance(frame, Steps):
             fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
             self._desk.supervisor.line = self
             self._desk.supervisor.rollout = frame.rollout
             fleet.supervised(frame.workers, frame.models)
+            self._desk.observe.look()
         elif isinstance(frame, Told):
             self._desk.supervisor.told(frame)
         else:

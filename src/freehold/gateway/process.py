@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
 from freehold.gateway.auth import Guard
+from freehold.gateway.batches.run import drive_batches
 from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
@@ -34,6 +35,8 @@ from freehold.gateway.losses import give_up, watch
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.stream import Handler
+from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
@@ -94,19 +97,20 @@ async def _serve(
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            desk = Desk(
-                ledger,
-                Fleet(),
-                config.server,
-                Metrics(),
-                lambda work: group.create_task(_contained(work)),
-                guard.key_of,
-            )
+            fleet = Fleet()
+            observe = observer(config, fleet)
+
+            def spawn(work: Coroutine[object, object, object]) -> object:
+                return group.create_task(_contained(work))
+
+            desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe)
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            watching = group.create_task(watch(desk, config.store.keep_results_s))
-            calling = group.create_task(call_webhooks(desk))
-            server = _Server(_uvicorn(config, _outermost(config, desk, guard)))
+            works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config))
+            lasting = [group.create_task(work) for work in works]
+            plain, outermost = _application(config, desk, guard)
+            batching = group.create_task(drive_batches(desk, plain))
+            server = _Server(_uvicorn(config, outermost))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
             gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
@@ -114,26 +118,31 @@ async def _serve(
             await asyncio.wait(
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
             )
-            port = listener.getsockname()[1]
-            if status_fd is None or not log.at_terminal():
-                log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
-            _report(status_fd, {"state": "ready", "port": port})
-            beating = group.create_task(_live(beat))
+            _tell_ready(config, listener, guard, status_fd)
+            lasting.append(group.create_task(_live(beat)))
             group.create_task(_announce(desk, status_fd))
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
             await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
             if signals.retire.is_set() and not signals.first.is_set():
                 await _retire(desk, server, signals)
             await _drain(desk, server, serving, signals, config.server.drain_s)
+            await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
-            watching.cancel()
-            calling.cancel()
-            beating.cancel()
+            for work in (batching, *lasting):
+                work.cancel()
+            observe.stop()
             signals.first.set()
             signals.retire.set()
     finally:
         await ledger.close()
     return 0
+
+
+def _tell_ready(config: Config, listener: socket.socket, guard: Guard, status_fd: int | None) -> None:
+    port = listener.getsockname()[1]
+    if status_fd is None or not log.at_terminal():
+        log.event("gateway.ready", host=config.server.host, port=port, keys_required=guard.required)
+    _report(status_fd, {"state": "ready", "port": port})
 
 
 async def _live(beat: Callable[[], None]) -> None:
@@ -175,6 +184,7 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
 async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
     """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
     and close each once it is quiet. However long it takes, unless a stop is asked for."""
+    desk.observe.retiring = True
     for listening in server.servers:
         listening.close()
     await _wait_for(signals.first, _GRACE_S)
@@ -220,19 +230,20 @@ class _Signals:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _outermost(config: Config, desk: Desk, guard: Guard) -> Application:
+def _application(config: Config, desk: Desk, guard: Guard) -> tuple[Mapping[str, Handler], Application]:
+    """The plain routes, for batches too, and all of it behind the door."""
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
-    streams = application.stream_route(desk, responses)
+    uploads, streams = application.upload_routes(desk), application.stream_route(desk, responses)
     built = application.build(desk, guard, responses)
-    door: Application = Door(built, plain, streams, guard, config.server, desk.metrics)
+    door: Application = Door(built, plain, uploads, streams, guard, config.server, desk.metrics, desk.observe)
     origins = config.server.cors_origins
     if not origins:
-        return door
+        return plain, door
     cors = CORSMiddleware(
         door, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=_EXPOSED
     )
-    return identified(cors)
+    return plain, identified(cors)
 
 
 def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
@@ -252,7 +263,7 @@ def _uvicorn(config: Config, app: Application) -> uvicorn.Config:
     )
 
 
-async def _contained(work: Coroutine[object, object, None]) -> None:
+async def _contained(work: Coroutine[object, object, object]) -> None:
     """The edge of a task: its failure is logged, and the process lives on."""
     try:
         await work

@@ -16,6 +16,8 @@ from freehold.gateway.call import Call, new_id
 from freehold.gateway.errors import HttpError, raw_response
 
 MAX_HEAD_BYTES = 64 << 10
+LARGE = frozenset({"/v1/files"})
+"""Where a body may be large: there each MiB has the time that a whole request has elsewhere."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -28,6 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)  # type: ignore[arg-type]
         self._head_bytes = 0
         self._in_head = True
+        self._body_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._arm()
@@ -75,8 +78,16 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        if self._body_bytes >= 1 << 20 and self.scope["path"] in LARGE:
+            self._body_bytes = 0
+            self._disarm()
+            self._arm()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_head = True

@@ -20,6 +20,7 @@ from freehold.gateway.inbox import Inbox
 from freehold.gateway.marks import Marks, Seen, seen_by
 from freehold.gateway.stream import Follower, Receive, Send, Telling, send_stream
 from freehold.gateway.tools.plan import NO_TOOLS, Plan
+from freehold.tracing import parse
 
 LONGEST_KEY = 255
 MOST_RESUMABLE_S = 600.0
@@ -48,7 +49,7 @@ class Told(Record, frozen=True):
 
 
 def note_resuming(call: Call, headers: HeaderList, body: bytes) -> None:
-    """Read what a request says about going on. Raises `InvalidRequest`."""
+    """Read what a request says about going on, and which trace it belongs to. Raises `InvalidRequest`."""
     if last := header(headers, b"last-event-id"):
         call.last_event_id = last.decode("latin-1")
     if key := header(headers, b"idempotency-key"):
@@ -56,6 +57,8 @@ def note_resuming(call: Call, headers: HeaderList, body: bytes) -> None:
         if not 0 < len(call.idempotency_key) <= LONGEST_KEY:
             raise InvalidRequest(f"Idempotency-Key takes up to {LONGEST_KEY} characters.", param="Idempotency-Key")
         call.fingerprint = hashlib.sha256(call.route.encode() + b"\n" + body).hexdigest()
+    if (trace := header(headers, b"traceparent")) and parse(trace.decode("latin-1")) is not None:
+        call.traceparent = trace.decode("latin-1")
     if wanted := header(headers, b"x-freehold-resumable-s"):
         call.resumable_s = _seconds(wanted)
 
@@ -74,10 +77,14 @@ def _seconds(text: bytes) -> float:
 def with_meta(request: Request, call: Call, told: Told | None, number: int | None = None) -> Request:
     """`request` with what it takes to be resumed. `number`: it is one of several prompts under one key."""
     meta: Json = request.meta if told is None else request.meta | {"stream": msgspec.to_builtins(told)}
+    if not request.keep:
+        call.asked.append(request.id)
     key = call.idempotency_key
     if key is not None and number is not None:
         key = f"{key}#{number}"
-    return msgspec.structs.replace(request, meta=meta, idempotency_key=key, fingerprint=call.fingerprint)
+    return msgspec.structs.replace(
+        request, meta=meta, idempotency_key=key, fingerprint=call.fingerprint, traceparent=call.traceparent
+    )
 
 
 async def resume(desk: Desk, call: Call, receive: Receive, send: Send) -> None:
@@ -94,7 +101,7 @@ async def tell_again(desk: Desk, call: Call, id: str, seen: Seen | None, receive
         raise _unknown(id)
     told = msgspec.convert(kept, Told)
     call.model = told.model
-    async with Follower(desk, inbox, receive) as reader:
+    async with Follower(desk, call, receive, inbox) as reader:
         if any(chunk.finish == "cancelled" for chunk in inbox.chunks):
             raise Conflict("The request was cancelled.", "Its client had gone.", "Send it again.")
         await send_stream(call, reader, told.telling(id, inbox.requests, seen), send)

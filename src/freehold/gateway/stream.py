@@ -16,8 +16,9 @@ from freehold.gateway.call import Call, HeaderList
 from freehold.gateway.desk import CANCELLED, Desk
 from freehold.gateway.errors import failure_event
 from freehold.gateway.events import DONE, Events
-from freehold.gateway.inbox import Inbox, Reader
+from freehold.gateway.inbox import Inbox
 from freehold.gateway.marks import Marks, Seen
+from freehold.gateway.reader import Reader
 from freehold.gateway.usage import note_first
 
 Message = MutableMapping[str, Any]
@@ -35,11 +36,14 @@ SSE_HEADERS: HeaderList = [
 
 
 class Follower:
-    """`async with Follower(desk, inbox, receive) as reader:` while somebody waits for an answer. Leaving it, by
+    """`async with Follower(desk, call, receive, inbox) as reader:` while somebody waits for an answer. Leaving it, by
     whatever way, cancels what nobody reads any more; the client's disconnect makes `reader.take` raise `ClientGone`."""
 
-    def __init__(self, desk: Desk, inbox: Inbox, receive: Receive) -> None:
+    def __init__(self, desk: Desk, call: Call, receive: Receive, inbox: Inbox) -> None:
         self._desk = desk
+        call.inbox = inbox
+        if inbox.call is None:
+            inbox.call, inbox.route = call, call.route
         self._reader = Reader(inbox, cancels=True)
         self._receive = receive
         self._watch: asyncio.Task[None] | None = None
@@ -99,6 +103,7 @@ async def send_stream(call: Call, reader: Reader, telling: Telling, send: Send) 
         if chunk.failure is not None:
             raise from_failure(chunk.failure)
     note_first(call, inbox)
+    inbox.streamed = True
     await send({"type": "http.response.start", "status": 200, "headers": SSE_HEADERS})
     while True:
         out: list[bytes] = []

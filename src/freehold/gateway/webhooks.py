@@ -13,20 +13,26 @@ import hashlib
 import hmac
 import random
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import httpx
 import msgspec
 
 from freehold import log
 from freehold.core import Record, Request
 from freehold.errors import FreeholdError, InvalidRequest
-from freehold.gateway.address import resolve
+from freehold.gateway.address import httpx_loaded, resolve
+from freehold.gateway.batches.batch import ENDED, batch_event, batch_of
+from freehold.gateway.batches.batch import KIND as BATCH
 from freehold.gateway.desk import Desk
 from freehold.gateway.inbox import Inbox
 from freehold.gateway.responses.object import outcome_of
 from freehold.gateway.wire import Webhook
 from freehold.ledger.protocol import Entry
+
+if TYPE_CHECKING:
+    import httpx
 
 KIND = "webhook"
 LOOK_S = 0.5
@@ -53,12 +59,9 @@ async def submit_with_webhook(desk: Desk, request: Request, webhook: Webhook | N
     `InvalidRequest` for one that can't be called."""
     if webhook is None:
         return await desk.submit(request, lasting=True)
-    secret = webhook.secret or desk.server.webhook_secret
-    secret_bytes(secret)
-    await resolve(webhook.url, private=desk.server.webhook_private == "on")
+    url, secret = await checked(desk, webhook)
     desk.check_open()
-    note = Note(webhook.url, secret, time.time())
-    await desk.ledger.keep_note(KIND, request.id, LOOK_S, msgspec.msgpack.encode(note))
+    await keep_webhook(desk, request.id, url, secret)
     try:
         inbox = await desk.submit(request, lasting=True)
     except FreeholdError:
@@ -69,36 +72,67 @@ async def submit_with_webhook(desk: Desk, request: Request, webhook: Webhook | N
     return inbox
 
 
+async def checked(desk: Desk, webhook: Webhook) -> tuple[str, str]:
+    """URL and secret. Raises `InvalidRequest` for one that can't be called."""
+    secret = webhook.secret or desk.server.webhook_secret
+    secret_bytes(secret)
+    await resolve(webhook.url, private=desk.server.webhook_private == "on")
+    return webhook.url, secret
+
+
+async def keep_webhook(desk: Desk, id: str, url: str, secret: str) -> None:
+    """Durably: once `id` has ended, tell."""
+    note = Note(url, secret, time.time())
+    await desk.ledger.keep_note(KIND, id, LOOK_S, msgspec.msgpack.encode(note))
+
+
 async def call_webhooks(desk: Desk) -> None:
     """For ever: tell what has ended."""
+    while True:
+        try:
+            due = await desk.ledger.take_due(KIND, LEASE_S, AT_ONCE)
+            if due:
+                await _attend_all(desk, due)
+        except FreeholdError as error:
+            due = []
+            log.event("gateway.store", level="error", why=str(error))
+        await asyncio.sleep(0 if len(due) == AT_ONCE else LOOK_S)
+
+
+async def _attend_all(desk: Desk, due: Sequence[tuple[str, bytes]]) -> None:
+    httpx = await httpx_loaded()
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=ANSWER_S, limits=limits, trust_env=False, follow_redirects=False) as http:
-        while True:
-            try:
-                due = await desk.ledger.take_due(KIND, LEASE_S, AT_ONCE)
-                await asyncio.gather(*(_attend(desk, http, id, blob) for id, blob in due))
-            except FreeholdError as error:
-                due = []
-                log.event("gateway.store", level="error", why=str(error))
-            await asyncio.sleep(0 if len(due) == AT_ONCE else LOOK_S)
+        await asyncio.gather(*(_attend(desk, http, id, blob) for id, blob in due))
 
 
 async def _attend(desk: Desk, http: httpx.AsyncClient, id: str, blob: bytes) -> None:
     note = msgspec.msgpack.decode(blob, type=Note)
-    entry = await desk.ledger.fetch(id)
-    if entry is None and time.time() - note.made_unix_s > UNKNOWN_S:
+    known, told = await _ended(desk, id)
+    if not known and time.time() - note.made_unix_s > UNKNOWN_S:
         await desk.ledger.drop_note(KIND, id)
-    elif entry is None or entry.state != "done":
+    elif told is None:
         await desk.ledger.keep_note(KIND, id, LOOK_S, blob)
     else:
-        await _tell(desk, http, note, entry)
+        await _tell(desk, http, note, id, told)
 
 
-async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, entry: Entry) -> None:
-    id = entry.request.id
+async def _ended(desk: Desk, id: str) -> tuple[bool, bytes | None]:
+    """Whether a request or batch is known, and what is told of its end if it has ended."""
+    if id.startswith(f"{BATCH}_"):
+        folder = await desk.ledger.folder(id)
+        batch = batch_of(folder) if folder is not None else None
+        return batch is not None, batch_event(batch) if batch is not None and batch.status in ENDED else None
+    entry = await desk.ledger.fetch(id)
+    return entry is not None, event(entry) if entry is not None and entry.state == "done" else None
+
+
+async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, id: str, told: bytes) -> None:
+    import httpx
+
     try:
         async with asyncio.timeout(2 * ANSWER_S):
-            status = await _post(http, note, id, event(entry), private=desk.server.webhook_private == "on")
+            status = await _post(http, note, id, told, private=desk.server.webhook_private == "on")
         why = f"status {status}"
     except (httpx.HTTPError, httpx.InvalidURL, InvalidRequest, TimeoutError) as error:
         status, why = 0, error.why if isinstance(error, InvalidRequest) else type(error).__name__
@@ -119,7 +153,7 @@ async def _tell(desk: Desk, http: httpx.AsyncClient, note: Note, entry: Entry) -
 async def _post(http: httpx.AsyncClient, note: Note, id: str, body: bytes, *, private: bool) -> int:
     """To the very address that was checked, under the host's name. The status; what else it says isn't read."""
     address = await resolve(note.url, private=private)
-    url = httpx.URL(note.url)
+    url = (await httpx_loaded()).URL(note.url)
     headers = {"host": url.netloc.decode(), "content-type": "application/json", "user-agent": "freehold"}
     headers |= signature(note.secret, f"msg_{id}", int(time.time()), body)
     pinned, sni = url.copy_with(host=address), {"sni_hostname": url.raw_host.decode()}

@@ -20,11 +20,12 @@ import errno
 import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from freehold.errors import FreeholdError, StoreError
+from freehold.errors import FreeholdError, StoreAway, StoreError
 from freehold.ledger import statements
 
 CHECKPOINT_PAGES = 8000
@@ -79,7 +80,7 @@ def _create_private(path: Path) -> None:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    _check_ours(connection, path)
+    version = _check_ours(connection, path)
     (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         why = f"SQLite's write-ahead log can't be used there (it answered {mode!r}); network file systems lack it."
@@ -87,6 +88,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     connection.execute("PRAGMA secure_delete = ON")
+    if version == statements.newest():
+        return  # no lock: who stands still with it keeps nobody from starting
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = _check_ours(connection, path)  # again: another process may have migrated meanwhile
@@ -143,10 +146,13 @@ def explain(path: Path, error: Exception) -> FreeholdError:
         why = f"It, or its folder, can't be written by this user ({error})."
         return StoreError(what, why, "Give the user of this process the right to write both.")
     if code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in _FULL:
-        return StoreError(what, f"The disk is full ({error}).", "Free some space; what was accepted is safe.")
+        return StoreAway(what, f"The disk is full ({error}).", "Free some space; what was accepted is safe.")
+    if code == sqlite3.SQLITE_IOERR and (full := _full(path)) is not None:
+        why = f"The disk is full, or a quota or the limit of a file's size is reached ({full})."
+        return StoreAway(what, why, "Free some space, or raise the limit; what was accepted is safe.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         why = "Another process has kept it locked too long."
-        return StoreError(what, why, "If no other program has it open, the disk is too slow: see its load.")
+        return StoreAway(what, why, "If no other program has it open, the disk is too slow: see its load.")
     return StoreError(what, f"{error}.", "See the disk's health and the system's log.")
 
 
@@ -155,5 +161,20 @@ def damaged(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+def _full(path: Path) -> OSError | None:
+    """Whether it is room that lacks: SQLite says so only for a disk that has none left, and calls a quota or a limit of
+    the process an I/O error. A file of nobody else's is written where the log would have been."""
+    try:
+        place = Path(f"{path}-wal").stat().st_size
+        end = place + _SCRATCH_BYTES
+        with tempfile.TemporaryFile(dir=path.parent, buffering=0) as scratch:
+            while place < end:
+                place += os.pwrite(scratch.fileno(), bytes(end - place), place)
+    except OSError as error:
+        return error if error.errno in _FULL else None
+    return None
+
+
+_SCRATCH_BYTES = 16384
 _FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,7 +1,8 @@
 """The ledger for an event loop: one thread owns the connection, and whatever waits is committed together.
 
-While one group is on its way to the disk the next one gathers, so a slow disk makes groups larger instead of
-queues longer. Used by the gateway; workers call their ledger directly, in their own loop.
+While one group is on its way to the disk (`syncs.py`) the next ones are committed, and are synced together after it:
+a slow disk makes groups larger instead of queues longer. Used by the gateway; workers call their ledger directly, in
+their own loop.
 """
 
 from __future__ import annotations
@@ -9,45 +10,42 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 from freehold import log
-from freehold.core import Json, Request
-from freehold.errors import RequestError
-from freehold.ledger.protocol import Claim, Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.core import Request
+from freehold.errors import RequestError, StoreAway
+from freehold.ledger.calls import Calls
+from freehold.ledger.protocol import Later, Ledger
+from freehold.ledger.syncs import Syncs
 
 T = TypeVar("T")
 
 GROUP_REQUESTS = 256
 """Most accepts in one transaction: about 10 ms of write lock with ordinary prompts."""
+NOTED_S = 0.05
+"""What was delivered is noted together this often, out of the way of what is accepted."""
 
 
 _Call = Callable[[Ledger], Any]
 
 
 class _Job:
-    """One call that waits for the thread: an accept (`request`), an id that was `delivered`, or anything else."""
+    """One call that waits for the thread: an accept (`request`), or anything else."""
 
-    __slots__ = ("answer", "call", "delivered", "error", "future", "request")
+    __slots__ = ("answer", "call", "error", "future", "request")
 
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        request: Request | None = None,
-        call: _Call | None = None,
-        delivered: str = "",
-    ) -> None:
+    def __init__(self, future: asyncio.Future[Any], request: Request | None = None, call: _Call | None = None) -> None:
         self.future = future
         self.request = request
         self.call = call
-        self.delivered = delivered
         self.answer: Any = None
         self.error: Exception | None = None
 
 
-class AsyncLedger:
+class AsyncLedger(Calls):
     """Same promises as the `Ledger` that `open` makes, awaited. Start and close it in the loop that uses it.
 
     A caller that is cancelled while it waits doesn't take its call back: the request may have been accepted.
@@ -61,9 +59,11 @@ class AsyncLedger:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._serve, name="ledger", daemon=True)
         self._opened: asyncio.Future[None] | None = None
+        self._delivered: list[str] = []
 
     async def start(self) -> None:
-        """Open the ledger in its thread. Raises `StoreError`."""
+        """Open the ledger in its thread. Raises `StoreError`; but one that is only away is opened when it is back, and
+        until then every call raises `StoreAway`."""
         self._loop = asyncio.get_running_loop()
         self._opened = self._loop.create_future()
         self._thread.start()
@@ -71,6 +71,7 @@ class AsyncLedger:
 
     async def close(self) -> None:
         """Finish what was asked for, then close the ledger."""
+        self._note_delivered()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -81,73 +82,22 @@ class AsyncLedger:
 
     def delivered(self, id: str) -> None:
         """Noted soon, together with others; nobody waits for it."""
-        self._put(delivered=id)
-
-    async def cancel(self, id: str) -> State | None:
-        return await self._ask(lambda ledger: ledger.cancel(id))
-
-    async def fetch(self, id: str) -> Entry | None:
-        return await self._ask(lambda ledger: ledger.fetch(id))
-
-    async def progress(self, id: str, have: Sequence[int] = ()) -> Told | None:
-        return await self._ask(lambda ledger: ledger.progress(id, have))
-
-    async def list_jobs(self, state: Listed | None = None, limit: int = 100, after: str | None = None) -> list[Entry]:
-        return await self._ask(lambda ledger: ledger.list_jobs(state, limit, after))
-
-    async def annotate(self, id: str, meta: Json) -> bool:
-        return await self._ask(lambda ledger: ledger.annotate(id, meta))
-
-    async def delete(self, id: str) -> bool:
-        return await self._ask(lambda ledger: ledger.delete(id))
-
-    async def expire(self) -> list[str]:
-        return await self._ask(lambda ledger: ledger.expire())
-
-    async def claim(self, owner: str, limit: int, model: str) -> list[Claim]:
-        return await self._ask(lambda ledger: ledger.claim(owner, limit, model))
-
-    async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
-        return await self._ask(lambda ledger: ledger.abandon(owner, seen))
-
-    async def checkpoint(self, parts: Sequence[Progress]) -> list[bool]:
-        return await self._ask(lambda ledger: ledger.checkpoint(parts))
-
-    async def reap(self) -> dict[str, LetGo]:
-        return await self._ask(lambda ledger: ledger.reap())
-
-    async def finish_all(self, ended: Sequence[Ended]) -> list[bool]:
-        return await self._ask(lambda ledger: ledger.finish_all(ended))
-
-    async def holders(self) -> list[tuple[str, str, bool]]:
-        return await self._ask(lambda ledger: ledger.holders())
-
-    async def depth(self, model: str | None = None) -> Depth:
-        return await self._ask(lambda ledger: ledger.depth(model))
-
-    async def sweep(self, older_than_s: float) -> int:
-        return await self._ask(lambda ledger: ledger.sweep(older_than_s))
-
-    async def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:
-        await self._ask(lambda ledger: ledger.keep_note(kind, id, in_s, blob))
-
-    async def take_due(self, kind: str, lease_s: float, limit: int) -> list[tuple[str, bytes]]:
-        return await self._ask(lambda ledger: ledger.take_due(kind, lease_s, limit))
-
-    async def drop_note(self, kind: str, id: str) -> None:
-        await self._ask(lambda ledger: ledger.drop_note(kind, id))
-
-    async def check_integrity(self) -> list[str]:
-        return await self._ask(lambda ledger: ledger.check_integrity())
+        assert self._loop is not None, "start() it first"
+        if not self._delivered:
+            self._loop.call_later(NOTED_S, self._note_delivered)
+        self._delivered.append(id)
 
     async def _ask(self, call: Callable[[Ledger], T]) -> T:
         return cast(T, await self._put(call=call))
 
-    def _put(
-        self, *, request: Request | None = None, call: _Call | None = None, delivered: str = ""
-    ) -> asyncio.Future[Any]:
+    def _note_delivered(self) -> None:
+        ids, self._delivered = self._delivered, []
+        if ids:
+            self._put(call=lambda ledger: ledger.delivered(ids)).add_done_callback(_log_failure)
+
+    def _put(self, *, request: Request | None = None, call: _Call | None = None) -> asyncio.Future[Any]:
         assert self._loop is not None, "start() it first"
-        job = _Job(self._loop.create_future(), request, call, delivered)
+        job = _Job(self._loop.create_future(), request, call)
         self._jobs.put(job)
         return job.future
 
@@ -156,23 +106,71 @@ class AsyncLedger:
     def _serve(self) -> None:
         assert self._opened is not None
         opening = _Job(self._opened)
+        ledger: Ledger | None = None
         try:
             ledger = self._open()
+        except StoreAway:
+            pass  # every call tries again
         except Exception as error:  # noqa: BLE001  start() raises it
             opening.error = error
             self._deliver([opening])
             return
         self._deliver([opening])
+        syncs = Syncs(self._synced)
         try:
             while jobs := self._gather():
-                _accept_together(ledger, [job for job in jobs if job.request is not None], self._tell_visible)
-                _note_delivered(ledger, [job.delivered for job in jobs if job.delivered])
-                for job in jobs:
-                    if job.call is not None:
-                        _run(job, job.call, ledger)
-                self._deliver(jobs)
+                try:
+                    ledger = ledger or self._open()
+                except Exception as error:  # noqa: BLE001  the awaiting callers get it
+                    self._fail(jobs, error)
+                else:
+                    self._work_off(ledger, syncs, jobs)
         finally:
-            ledger.close()
+            syncs.close()
+            if ledger is not None:
+                ledger.close()
+
+    def _work_off(self, ledger: Ledger, syncs: Syncs[_Job], jobs: list[_Job]) -> None:
+        """All that was gathered. A store that is away may take seconds to say so: then the rest isn't tried."""
+        away = self._accept(ledger, syncs, [job for job in jobs if job.request is not None])
+        calls = [job for job in jobs if job.call is not None]
+        for job in calls:
+            away = _run(job, ledger, away)
+        self._deliver(calls)
+
+    def _accept(self, ledger: Ledger, syncs: Syncs[_Job], jobs: list[_Job]) -> StoreAway | None:
+        """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone.
+        Returns the error of a store that is away."""
+        if not jobs:
+            return None
+        later: Later = []
+        try:
+            ids = ledger.accept([job.request for job in jobs if job.request is not None], self._tell_visible, later)
+        except RequestError as error:
+            if len(jobs) > 1:
+                return [self._accept(ledger, syncs, [job]) for job in jobs][-1]
+            self._fail(jobs, error)
+        except Exception as error:  # noqa: BLE001  the awaiting callers get it
+            self._fail(jobs, error)
+            return error if isinstance(error, StoreAway) else None
+        else:
+            for job, id in zip(jobs, ids, strict=True):
+                job.answer = id
+            if later:
+                syncs.put(jobs, later[-1])
+            else:
+                self._deliver(jobs)
+        return None
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        for job in jobs:
+            job.error = error
+        self._deliver(jobs)
+
+    def _synced(self, jobs: list[_Job], error: Exception | None) -> None:
+        for job in jobs:
+            job.error = error
+        self._deliver(jobs)
 
     def _gather(self) -> list[_Job]:
         """Everything that waits; waits for something. Empty when it is time to close."""
@@ -193,6 +191,8 @@ class AsyncLedger:
             self._loop.call_soon_threadsafe(self.on_visible)
 
     def _deliver(self, jobs: list[_Job]) -> None:
+        if not jobs:
+            return
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(_settle, jobs)
@@ -210,39 +210,20 @@ def _settle(jobs: list[_Job]) -> None:
             job.future.set_result(job.answer)
 
 
-def _run(job: _Job, call: _Call, ledger: Ledger) -> None:
+def _run(job: _Job, ledger: Ledger, away: StoreAway | None) -> StoreAway | None:
+    """`away`: why it isn't tried. Returns why the next one need not be."""
+    assert job.call is not None
     try:
-        job.answer = call(ledger)
+        if away is not None:
+            raise away
+        job.answer = job.call(ledger)
     except Exception as error:  # noqa: BLE001  the awaiting caller gets it
         job.error = error
+        return error if isinstance(error, StoreAway) else None
+    return None
 
 
-def _note_delivered(ledger: Ledger, ids: Sequence[str]) -> None:
-    """If it can't be noted now, `sweep` finds these later."""
-    if not ids:
-        return
-    try:
-        ledger.delivered(ids)
-    except Exception as error:  # noqa: BLE001  the edge of a task: nobody awaits it
+def _log_failure(noted: asyncio.Future[Any]) -> None:
+    """Nobody awaits it. If it can't be noted now, `sweep` finds these later."""
+    if not noted.cancelled() and (error := noted.exception()) is not None:
         log.event("ledger.failed", level="error", why=str(error))
-
-
-def _accept_together(ledger: Ledger, jobs: Sequence[_Job], on_visible: Callable[[], None]) -> None:
-    """One transaction for all. If one is refused (its id is taken), nothing was added: then each goes alone."""
-    if not jobs:
-        return
-    requests = [job.request for job in jobs if job.request is not None]
-    try:
-        ids = ledger.accept(requests, on_visible)
-    except RequestError as error:
-        if len(jobs) == 1:
-            jobs[0].error = error
-            return
-        for job in jobs:
-            _accept_together(ledger, [job], on_visible)
-    except Exception as error:  # noqa: BLE001  the awaiting callers get it
-        for job in jobs:
-            job.error = error
-    else:
-        for job, id in zip(jobs, ids, strict=True):
-            job.answer = id

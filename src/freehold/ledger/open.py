@@ -19,9 +19,12 @@ def is_remote(store: str | Path) -> bool:
     return str(store).startswith(SCHEMES)
 
 
-def open_ledger(store: str | Path, *, fsync: Fsync | None = None, synced: bool = True) -> Ledger:
+def open_ledger(
+    store: str | Path, *, fsync: Fsync | None = None, loading_s: float = 0.0, synced: bool = True
+) -> Ledger:
     """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
-    `synced` False is for a file: what is accepted there need not survive a power cut.
+    A Redis that still reads its data after a start is waited for, for `loading_s`. `synced` False is for a file: what
+    is accepted there need not survive a power cut.
     With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
     if not is_remote(store):
         return SqliteLedger(store, synced=synced)
@@ -35,4 +38,5 @@ def open_ledger(store: str | Path, *, fsync: Fsync | None = None, synced: bool =
     parts = urlsplit(str(store))
     query = dict(parse_qsl(parts.query))
     prefix = query.pop("prefix", "freehold")
-    return RedisLedger(urlunsplit(parts._replace(query=urlencode(query))), prefix=prefix, fsync=fsync)
+    url = urlunsplit(parts._replace(query=urlencode(query)))
+    return RedisLedger(url, prefix=prefix, fsync=fsync, loading_s=loading_s)

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 import msgspec
 
 from freehold.core import Chunk, Json, Request, Result
+from freehold.ledger.folders import Folders
 
 State = Literal["queued", "running", "done"]
 Listed = Literal["queued", "running", "done", "poisoned"]
@@ -110,15 +111,22 @@ class Depth(msgspec.Struct, frozen=True):
     """Of one model: the deadline of the request that is next; infinite for none."""
 
 
-class Ledger(Protocol):
+Later = list[Callable[[], None]]
+
+
+class Ledger(Folders, Protocol):
     """Safe to use from several processes at once; one object belongs to one thread. Any method may raise `StoreError`;
     repeating the call is then safe, whether or not the first one was carried out."""
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
         """Append all, durably, in one transaction: when this returns they survive a power cut. `on_visible` is
         called a little earlier, when they can be claimed: work may begin while the disk is still at it, as long
-        as nobody is told of it before. Returns the ids: its own for a new request; for one whose idempotency key is
-        known, that of the request accepted before.
+        as nobody is told of it before. With `later`, a store may leave the last part to the caller, and appends it
+        there: they survive once that call has returned, in any thread before `close`, and so does what came earlier.
+        Returns the ids: its own for a new request; for one whose idempotency key is known, that of the request
+        accepted before.
         Raises `Conflict` if an id is there already or a key came with another body, `InvalidRequest` if one holds
         a number over 64 bits (then none was added)."""
         ...
@@ -209,7 +217,8 @@ class Ledger(Protocol):
 
     def sweep(self, older_than_s: float) -> int:
         """Drop results that ended longer ago than this, and the traces of requests that were not kept after
-        `FORGET_S` at the latest (or with their idempotency key); returns how many."""
+        `FORGET_S` at the latest (or with their idempotency key); returns how many. Folders whose time is over
+        go too."""
         ...
 
     def keep_note(self, kind: str, id: str, in_s: float, blob: bytes) -> None:

@@ -28,6 +28,7 @@ from freehold.ledger.protocol import (
     Depth,
     Ended,
     Entry,
+    Later,
     LetGo,
     Listed,
     Progress,
@@ -35,6 +36,7 @@ from freehold.ledger.protocol import (
     Told,
     Why,
 )  # fmt: skip
+from freehold.ledger.redis_folders import RedisFolders
 from freehold.ledger.redis_link import TIMEOUT_S, Fsync, RedisLink
 
 SILENCE_S = 5.0
@@ -42,7 +44,7 @@ SILENCE_S = 5.0
 BITE = 200
 
 
-class RedisLedger:
+class RedisLedger(RedisFolders):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`. `clock` is for tests: it
     takes the place of the server's."""
 
@@ -53,16 +55,20 @@ class RedisLedger:
         prefix: str = "freehold",
         fsync: Fsync | None = None,
         timeout_s: float = TIMEOUT_S,
+        loading_s: float = 0.0,
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock
-        self._link = RedisLink(url, prefix, fsync, timeout_s)
+        self._link = RedisLink(url, prefix, fsync, timeout_s, loading_s)
         self._claims: dict[str, str] = {}
         """Owner -> the number of a claim whose answer hasn't come yet: asked again, it is the same claim."""
 
     # ---- in --------------------------------------------------------------------------------------
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
+        """Nothing is left for `later`: a server's answer says that its disk has it, where that is asked for."""
         ready = [wire.row(request, self._link.prefix) for request in requests]
         blobs = [blob for row in ready for blob in (row.pop("head"), row.pop("body"))]
         content = (wire.pack(ready), *blobs)

@@ -18,13 +18,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from freehold.errors import StoreError
+from freehold.errors import StoreAway, StoreError
 
 Fsync = Literal["always", "everysec"]
 VERSION = 1
 """Of the layout in `lua/common.lua`."""
-LOADING_S = 30.0
-"""A server that reads its data after a start is waited for."""
 TIMEOUT_S = 5.0
 _AGAIN_S = 0.1
 
@@ -39,7 +37,8 @@ def script(name: str) -> str:
 class RedisLink:
     """Belongs to one thread. Raises `StoreError`."""
 
-    def __init__(self, url: str, prefix: str, fsync: Fsync | None, timeout_s: float) -> None:
+    def __init__(self, url: str, prefix: str, fsync: Fsync | None, timeout_s: float, loading_s: float) -> None:
+        """A server that still reads its data after a start is waited for, for `loading_s`."""
         self.prefix = "{" + prefix + "}"
         self._where = _where(url)
         self._hashes: dict[str, str] = {}
@@ -48,7 +47,7 @@ class RedisLink:
             self._redis = redis.Redis.from_url(
                 url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry, protocol=2
             )
-            self._await_loaded()
+            self._await_loaded(loading_s)
         except (ValueError, TypeError):  # the latter for an option that no connection knows
             why = "The URL isn't one that the redis client understands."
             raise StoreError(f"Can't use the ledger at {self._where}.", why, "redis://HOST:PORT/DB") from None
@@ -94,8 +93,8 @@ class RedisLink:
                     raise self._explain(error) from None
         raise AssertionError
 
-    def _await_loaded(self) -> None:
-        until_s = time.monotonic() + LOADING_S
+    def _await_loaded(self, loading_s: float) -> None:
+        until_s = time.monotonic() + loading_s
         while True:
             try:
                 self._redis.ping()
@@ -147,17 +146,17 @@ class RedisLink:
         if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError) or "NOAUTH" in said:
             return StoreError(what, "The server refused the name or password.", "Correct them in store.url.")
         if isinstance(error, redis.BusyLoadingError):
-            return StoreError(what, "The server still reads its data.", "Try again in a moment.")
+            return StoreAway(what, "The server still reads its data.", "Try again in a moment.")
         if isinstance(error, redis.TimeoutError):
-            return StoreError(what, "The server doesn't answer in time.", "See whether it is overloaded or stopped.")
+            return StoreAway(what, "The server doesn't answer in time.", "See whether it is overloaded or stopped.")
         if isinstance(error, redis.ConnectionError):
-            return StoreError(what, "The server can't be reached.", "Start it again; what was accepted is safe.")
+            return StoreAway(what, "The server can't be reached.", "Start it again; what was accepted is safe.")
         if isinstance(error, redis.exceptions.OutOfMemoryError):
-            return StoreError(what, "The server's memory is full.", "Raise maxmemory; what was accepted is safe.")
+            return StoreAway(what, "The server's memory is full.", "Raise maxmemory; what was accepted is safe.")
         if isinstance(error, redis.ReadOnlyError):
             return StoreError(what, "The server is a read-only replica.", "Name the primary in store.url.")
         if "MISCONF" in said:
-            return StoreError(what, f"The server can't write to its disk ({said}).", "Free some space on it.")
+            return StoreAway(what, f"The server can't write to its disk ({said}).", "Free some space on it.")
         return StoreError(what, f"{said}.", "See the server's log.")
 
 

@@ -24,6 +24,7 @@ from freehold.ledger.protocol import (
     STATES,
     Claim,
     Ended,
+    Later,
     LetGo,
     Progress,
     State,
@@ -38,7 +39,7 @@ class SqliteLedger(SqliteViews):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`."""
 
     def __init__(
-        self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 10.0, synced: bool = True
+        self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 5.0, synced: bool = True
     ) -> None:
         """`synced` False: nothing waits for the disk, and a power cut may lose what was accepted."""
         super().__init__(Tables(Path(path), busy_timeout_s), clock or SystemClock())
@@ -46,7 +47,9 @@ class SqliteLedger(SqliteViews):
 
     # ---- in --------------------------------------------------------------------------------------
 
-    def accept(self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None) -> list[str]:
+    def accept(
+        self, requests: Sequence[Request], on_visible: Callable[[], None] | None = None, later: Later | None = None
+    ) -> list[str]:
         now = self._clock.unix_s()
         ready = [(request, rows.columns(request), rows.encode(request)) for request in requests]
         with self._tables.write():
@@ -55,7 +58,10 @@ class SqliteLedger(SqliteViews):
             shares.save()
         if on_visible is not None:
             on_visible()
-        self._sync()
+        if later is None:
+            self._sync()
+        else:
+            later.append(self._sync)
         return ids
 
     def _known(self, request: Request, now: float) -> str | None:

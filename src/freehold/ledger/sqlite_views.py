@@ -10,17 +10,17 @@ from freehold.clock import Clock
 from freehold.core import Chunk, Json
 from freehold.ledger import rows
 from freehold.ledger.protocol import FORGET_S, STATES, Depth, Entry, Listed, Told
+from freehold.ledger.sqlite_folders import SqliteFolders
 from freehold.ledger.tables import Tables
 
 QUEUED, RUNNING, DONE = range(3)
 
 
-class SqliteViews:
+class SqliteViews(SqliteFolders):
     """The part of `SqliteLedger` that follows requests from outside."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
-        self._tables = tables
-        self._clock = clock
+        super().__init__(tables, clock)
 
     def holders(self) -> list[tuple[str, str, bool]]:
         return [(worker, id, bool(keep)) for worker, id, keep in self._read("holders")]
@@ -86,6 +86,7 @@ class SqliteViews:
             dropped += count
         while self._forget_unread(limits["others_before"]):
             pass
+        self.sweep_folders()
         return dropped
 
     def _drop_old(self, limits: dict[str, float]) -> int:
@@ -134,6 +135,7 @@ class SqliteViews:
 
     def keep_up(self) -> None:
         """See `Tables.checkpoint`; the supervisor does it, so that nobody else waits for it."""
+        self.clear_folders()
         self._tables.checkpoint()
 
     def close(self) -> None:

@@ -29,8 +29,8 @@ class Exchange:
 
     __slots__ = (
         "_body", "_last", "_prefix", "_tail", "cached_tokens", "ended", "error", "group", "input_tokens", "intended_s",
-        "kept", "number", "output_tokens", "queue_ms", "request", "retry_after_s", "sent_s", "stamps", "status",
-        "streamed", "tried_again", "user",
+        "kept", "number", "output_tokens", "queue_ms", "request", "retry_after_s", "sent_s", "served_ms", "stamps",
+        "status", "streamed", "tried_again", "user",
     )  # fmt: skip
 
     def __init__(self, number: int, group: str, intended_s: float, request: bytes, *, keep: bool, user: int) -> None:
@@ -48,6 +48,7 @@ class Exchange:
         self.ended = False
         self.retry_after_s: float | None = None
         self.queue_ms: float | None = None
+        self.served_ms: float | None = None
         self.input_tokens = self.cached_tokens = self.output_tokens = 0
         self.stamps: list[float] = []
         self._prefix = b"\n"  # nothing begins with it
@@ -105,6 +106,7 @@ class Exchange:
             error=self.error,
             retry_after_s=self.retry_after_s,
             queue_ms=self.queue_ms,
+            served_ms=self.served_ms,
             input_tokens=self.input_tokens,
             cached_tokens=self.cached_tokens,
             output_tokens=self.output_tokens or len(stamps),
@@ -178,6 +180,8 @@ class Reader:
             exchange.streamed = value.lower().startswith(b"text/event-stream")
         elif name == b"x-freehold-queue-ms":
             exchange.queue_ms = _number(value)
+        elif name == b"x-freehold-ttft-ms":
+            exchange.served_ms = _number(value)
         elif name == b"retry-after":
             exchange.retry_after_s = _number(value)
 

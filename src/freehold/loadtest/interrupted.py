@@ -52,7 +52,7 @@ class Journal(msgspec.Struct):
     finish: str | None = None
     done: bool = False
     failure: str = ""
-    """The code of the error that ended it."""
+    """The code of the error that ended it (of a response with its message: there one code means many things)."""
     places: dict[int, int] = {}
     """Tokens told -> length of the text then."""
     backwards: int = 0
@@ -101,7 +101,8 @@ class Journal(msgspec.Struct):
         if kind in _ENDS:
             self.finish, self.done = kind.removeprefix("response."), True
         if kind == "response.failed":
-            self.failure = str((event["response"].get("error") or {}).get("code") or "failed")
+            error = event["response"].get("error") or {}
+            self.failure = f"{error.get('code') or 'failed'}: {error.get('message') or ''}".rstrip(": ")
         for choice in event.get("choices") or ():
             self.finish = choice.get("finish_reason") or self.finish
             return str(choice.get("text") or (choice.get("delta") or {}).get("content") or "")

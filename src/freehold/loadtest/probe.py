@@ -1,6 +1,6 @@
 """The first questions to a server, before a run: does it answer, does it keep exact lengths, how long is a word there?
 
-Two short requests, sent by the load client itself, so that what a run would meet is met here and said as an error.
+A few short requests, sent by the load client itself, so that what a run would meet is met here and said as an error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from freehold.loadtest.target import Ask, Target
 from freehold.sample import Sample
 
 FEW_WORDS, MANY_WORDS = 8, 72
+FEW, MANY = 2, 6
+"""So many prompts of each length: words have tokens of their own number, and one prompt alone was off by a tenth."""
+APART_S = 0.02
 WAIT_S = 120.0
 """A server may be busy, or load its model first."""
 KINDS: dict[int, type[RequestError]] = {401: Unauthorized, 403: Unauthorized, 404: NotFound, 429: Overloaded}
@@ -35,32 +38,32 @@ def probe(target: Target, *, exact: bool = True, seed: int = 0) -> Found:
     """Raises the error that the server answers with, or `Unreachable`."""
     pool = Pool(seed)
     asks = [
-        Ask(text=pool.text((1 << 26) + seed % 1000 + words, words), output_tokens=1)
-        for words in (FEW_WORDS, MANY_WORDS)
+        Ask(text=pool.text((1 << 26) + seed % 1000 + 100 * number, words), output_tokens=1)
+        for number, words in enumerate([FEW_WORDS] * FEW + [MANY_WORDS] * MANY)
     ]
     bold = msgspec.structs.replace(target, extra={"ignore_eos": True, **target.extra}) if exact else target
-    few, many = _ask(bold, asks)
+    told = _ask(bold, asks)
     kept = exact
-    if exact and 400 in (few.status, many.status):
+    if exact and any(sample.status == 400 for sample in told):
         bold, kept = target, False
-        few, many = _ask(target, asks)
-    for sample in (few, many):
+        told = _ask(target, asks)
+    for sample in told:
         if sample.outcome != "ok":
             raise _error(sample, target)
-    slope = (many.input_tokens - few.input_tokens) / (MANY_WORDS - FEW_WORDS)
+    few, many = (sum(s.input_tokens for s in part) / len(part) for part in (told[:FEW], told[FEW:]))
+    slope = (many - few) / (MANY_WORDS - FEW_WORDS)
     if slope <= 0:
         return Found(target=bold, scale=Scale(), exact=kept, counts=False)
-    scale = Scale(base_tokens=max(0.0, few.input_tokens - slope * FEW_WORDS), tokens_per_word=slope)
+    scale = Scale(base_tokens=max(0.0, few - slope * FEW_WORDS), tokens_per_word=slope)
     return Found(target=bold, scale=scale, exact=kept, counts=True)
 
 
-def _ask(target: Target, asks: list[Ask]) -> tuple[Sample, Sample]:
+def _ask(target: Target, asks: list[Ask]) -> list[Sample]:
     patient = msgspec.structs.replace(target, timeout_s=min(WAIT_S, target.timeout_s))
     found: list[Sample] = []
-    for _, samples in play(patient, np.zeros(len(asks)), lambda number: asks[number]):
+    for _, samples in play(patient, APART_S * np.arange(len(asks), dtype=np.float64), lambda number: asks[number]):
         found += samples
-    few, many = sorted(found, key=lambda sample: sample.number)
-    return few, many
+    return sorted(found, key=lambda sample: sample.number)
 
 
 def _error(sample: Sample, target: Target) -> RequestError:

@@ -1,6 +1,6 @@
 """Prompts of a wanted length, made of common words; what a trace shares between prompts is shared here too.
 
-The server's tokenizer is not known: `Scale` says how many tokens a word is there, measured by asking it twice. Texts
+The server's tokenizer is not known: `Scale` says how many tokens a word is there, measured by a few prompts. Texts
 are cut from one long line of words, so that a prompt of thousands of tokens costs no more than a copy; each begins with
 words of its own, or a prefix cache would answer for the model.
 """

@@ -1,7 +1,7 @@
 """A trace: when requests came and how long they and their answers were. Read from any known format, then cut to size.
 
 Only arrivals and lengths are kept, never texts; prompts of the same length are made anew (`prompts.py`). Operations
-give a new trace and change nothing: `cut`, `faster`, `thin`, `loop`, `synthesise`.
+give a new trace and change nothing: `cut`, `within`, `faster`, `thin`, `loop`, `synthesise`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from freehold.loadtest.formats.row import Row, wrong_columns
 
 Wholes = npt.NDArray[np.int64]
 KNOWN = {"azure": azure, "burstgpt": burstgpt, "mooncake": mooncake, "freehold": request_log}
+MARGIN = 0.1
 EXPECTED = "; ".join(f"{name}: {', '.join(each.COLUMNS)}" for name, each in KNOWN.items())
 
 
@@ -62,6 +63,26 @@ class Trace(Record, frozen=True):
                 f"It has {len(self)} requests in {self.seconds:.0f} s.",
             )
         return self._pick(keep, self.at_s[keep] - from_s)
+
+    def within(self, context_tokens: int) -> tuple[Trace, float]:
+        """(the trace with every request made to fit a context, the share of requests that had to be cut). An answer
+        keeps up to half of it, the prompt what is left, less `MARGIN`: lengths are met within some percent only."""
+        room = int(context_tokens * (1 - MARGIN))
+        outputs = np.clip(self.output_tokens, 1, max(1, room // 2))
+        inputs = np.clip(self.input_tokens, 1, np.maximum(1, room - outputs))
+        changed = (inputs != self.input_tokens) | (outputs != np.maximum(1, self.output_tokens))
+        return msgspec.structs.replace(self, input_tokens=inputs, output_tokens=outputs), float(changed.mean())
+
+    def stretch(self, first: int, rate_per_s: float, seconds: float) -> Times:
+        """Arrivals in `seconds` at that mean rate: those of consecutive requests from row `first` on, past the end
+        from the beginning again, in the time that this rate asks for. Bursts stay as sharp as they are."""
+        count = max(1, round(rate_per_s * seconds))
+        rows = first + np.arange(count + 1)
+        at_s = self.at_s[rows % len(self)] + rows // len(self) * self.seconds
+        span_s = float(at_s[-1] - at_s[0])
+        if span_s <= 0:
+            return np.arange(count) / rate_per_s
+        return np.asarray((at_s[:-1] - at_s[0]) * (count / rate_per_s / span_s))
 
     def faster(self, factor: float) -> Trace:
         """The same requests in less time: the rate times `factor`, bursts and lulls shorter by it."""

@@ -72,11 +72,21 @@ class Ladder:
         """The most answers per second that any number of users got, chance smoothed out."""
         return float(rising_fit([rung.per_s for rung in self.rungs], [rung.requests for rung in self.rungs])[-1])
 
-    def climb(self, probe: Probe, longest_s: float, told: Callable[[Rung], None] = lambda _: None) -> None:
-        """Double the users until throughput gains nothing more, half of the answers miss, or `longest_s` is over."""
+    def climb(
+        self,
+        probe: Probe,
+        longest_s: float,
+        told: Callable[[Rung], None] = lambda _: None,
+        clear: Callable[[Rung], bool] = lambda _: True,
+    ) -> None:
+        """Double the users until throughput gains nothing more, half of the answers miss, or `longest_s` is over. One
+        user alone stays for as long again where it isn't `clear` whether the objectives can be kept at all."""
         users, flat = 1, 0
         while users <= MOST_USERS and self.seconds < longest_s:
             rung, samples = self._stand(probe, users, (longest_s - self.seconds) / 2)
+            if users == 1 and not clear(rung):
+                rung, samples = self._stand(probe, users, longest_s, clear)
+                longest_s += self.seconds
             before = self.rungs[-1].per_s if self.rungs else 0.0
             if self.rungs and (rung.requests < min(users, FEWEST) or abs(rung.little - 1) > LITTLE_BROKEN):
                 break  # cut off before every user had answers, or in a burst of them: it says nothing of the pace
@@ -90,8 +100,11 @@ class Ladder:
                 break
             users *= 2
 
-    def _stand(self, probe: Probe, users: int, longest_s: float) -> tuple[Rung, list[Sample]]:
-        """Stay on a rung until it has enough answers. Those begun before each user's second don't count."""
+    def _stand(
+        self, probe: Probe, users: int, longest_s: float, clear: Callable[[Rung], bool] | None = None
+    ) -> tuple[Rung, list[Sample]]:
+        """Stay on a rung until it has enough answers, or is `clear`. Those begun before each user's second don't
+        count."""
         enough, plenty = max(FEWEST, ROUNDS * users), max(PLENTY, ROUNDS * users)
         worth_s = longest_s / 10
         trial = probe.closed(users)
@@ -101,17 +114,28 @@ class Ladder:
             for now_s, ended in trial:
                 samples += ended
                 count = len(samples)
-                if count >= plenty or (count >= enough and now_s >= worth_s) or now_s >= longest_s:
+                if clear is None:
+                    enough_seen = count >= plenty or (count >= enough and now_s >= worth_s)
+                else:
+                    enough_seen = count >= enough and clear(_counted(users, now_s, samples, self.objectives)[0])
+                if enough_seen or now_s >= longest_s:
                     break
         finally:
             end(trial)
         self.seconds += now_s
-        kept = sorted(samples, key=lambda sample: sample.end_s)
-        since_s = kept[min(users, len(kept) // 4) - 1].end_s if len(kept) >= ROUNDS else 0.0
-        counted = [sample for sample in kept if sample.end_s > since_s]
-        if not counted:  # they all ended at once
-            since_s, counted = 0.0, kept
-        return _rung(users, now_s, counted, since_s, self.objectives), counted
+        return _counted(users, now_s, samples, self.objectives)
+
+
+def _counted(
+    users: int, now_s: float, samples: list[Sample], objectives: tuple[Objective, ...]
+) -> tuple[Rung, list[Sample]]:
+    """The rung without each user's first answer, and the samples it is made of."""
+    kept = sorted(samples, key=lambda sample: sample.end_s)
+    since_s = kept[min(users, len(kept) // 4) - 1].end_s if len(kept) >= ROUNDS else 0.0
+    counted = [sample for sample in kept if sample.end_s > since_s]
+    if not counted:  # they all ended at once
+        since_s, counted = 0.0, kept
+    return _rung(users, now_s, counted, since_s, objectives), counted
 
 
 def _rung(users: int, seconds: float, counted: list[Sample], since_s: float, objectives: tuple[Objective, ...]) -> Rung:

@@ -101,7 +101,9 @@ def shown(figure: Figure) -> str:
     unit = figure.unit.removeprefix("USD")
     per = f" {unit}" if unit and not unit.startswith("/") else unit
     text = f"{write(figure.value)}{per}"
-    return text if figure.exact else f"{text} ({write(figure.ends[0])} to {write(figure.ends[1])})"
+    low, high = figure.ends
+    above = "no upper end" if math.isinf(high) and figure.unit == "ms" else write(high)
+    return text if figure.exact else f"{text} ({write(low)} to {above})"
 
 
 def _digits(value: float) -> str:

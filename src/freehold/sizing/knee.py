@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from freehold.errors import FreeholdError
-from freehold.sizing.bracket import Ladder, guess
+from freehold.sizing.bracket import Ladder, Rung, guess
 from freehold.sizing.evidence import Trial, View
 from freehold.sizing.found import Found, Outcome, Plan, Progress, Tried, Watch
 from freehold.sizing.posterior import Posterior, grid, half_width, lowest, spread_of
@@ -58,10 +58,11 @@ class Search:
             self.probe,
             self.plan.longest_s * self.plan.ladder_share,
             lambda rung: self.watch(Progress(seconds=self.ladder.seconds, rung=rung)),
+            lambda rung: self._hopeless(rung) is not None or not self._misses(rung),
         )
         self.seconds = self.ladder.seconds
         _must_answer(self.ladder)
-        if self._hopeless() is not None:
+        if self._hopeless(self.ladder.rungs[0]) is not None:
             return self._found("none")
         self._lay_out(self.ladder.capacity_per_s)
         while self._goes_on():
@@ -73,11 +74,13 @@ class Search:
                 self._lay_out(2 * top)
         return self._found("none" if self._spread()[1] < 1.5 * self.posteriors[0].rates[0] else "found")
 
-    def _hopeless(self) -> Objective | None:
-        """An objective that one user alone already breaks, if there is one."""
-        first = self.ladder.rungs[0]
-        for objective, share in zip(self.objectives, first.missed, strict=True):
-            against = evidence_against(objective.allowed, share * first.requests, first.requests)
+    def _misses(self, alone: Rung) -> bool:
+        return any(share > each.allowed for each, share in zip(self.objectives, alone.missed, strict=True))
+
+    def _hopeless(self, alone: Rung) -> Objective | None:
+        """An objective that one user alone already breaks for certain, if there is one."""
+        for objective, share in zip(self.objectives, alone.missed, strict=True):
+            against = evidence_against(objective.allowed, share * alone.requests, alone.requests)
             if share > objective.allowed and against > -np.log(CERTAIN):
                 return objective
         return None
@@ -117,7 +120,7 @@ class Search:
         verdict = overall(each)
         if late and verdict != "pass":
             self.ceiling_per_s = min(self.ceiling_per_s, rate_per_s) * 0.9
-        self.seconds += trial.now_s
+        self.seconds += max(trial.now_s, FIRST_LOOK_S)  # one of too few requests to last would else be free, for ever
         self.trials.append(trial)
         self.views.append(view)
         self.tried.append(
@@ -208,7 +211,7 @@ class Search:
 
     def _binding(self) -> Objective:
         """The objective that breaks first."""
-        hopeless = self._hopeless()
+        hopeless = self._hopeless(self.ladder.rungs[0])
         if hopeless is not None or not self.posteriors:
             return hopeless or self.objectives[0]
         middles = [spread_of(p.rates, np.cumsum(p.chances), 0.5)[1] for p in self.posteriors]

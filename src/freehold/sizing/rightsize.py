@@ -24,7 +24,8 @@ from freehold.slo import Objective
 
 MOST_INSTANCES = 100_000
 CALIBRATION_REQUESTS = 8_000
-CALIBRATION_ROUNDS = 6
+SLOWEST = (0.02, 50.0)
+"""What the steps may be slowed by: beyond, one of the two capacities is of something else."""
 PRECISION = 0.02
 """Of the simulated capacity, relative."""
 PEAK_S = 60.0
@@ -42,6 +43,13 @@ class Kept(Record, frozen=True):
     @property
     def holds(self) -> bool:
         return self.missed <= self.allowed
+
+
+class Tried(Record, frozen=True):
+    """One fleet that was played."""
+
+    instances: int
+    kept: tuple[Kept, ...]
 
 
 class Answer(Record, frozen=True):
@@ -63,21 +71,25 @@ class Answer(Record, frozen=True):
     """What the simulator had to be slowed by to agree with the measurement: 1.0 is no error."""
     simulated_per_s: float
     """Capacity of one instance before that."""
+    tried: tuple[Tried, ...] = ()
+    """Every fleet that was played, by size."""
 
 
-def size(work: Work, fleet: Fleet, objectives: tuple[Objective, ...], capacity: Capacity, spare: int = 0) -> Answer:
-    """The answer for `work`; `fleet` brings profile and overheads. Raises `UsageError` where no fleet can hold:
-    when a request alone on an idle instance already misses."""
-    before = simulated_capacity(work, fleet, objectives)
-    slowness, _ = calibrate(work, fleet, objectives, capacity.low, before)
+def size(
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], capacity: Capacity, spare: int = 0, stretch: int = 0
+) -> Answer:
+    """The answer for `work`; `fleet` brings profile and overheads, `stretch` says how `capacity` was measured (see
+    `asked_at`). Raises `UsageError` where no fleet can hold, as a request alone on an idle instance already misses."""
+    before = simulated_capacity(work, fleet, objectives, stretch)
+    slowness = calibrate(work, fleet, objectives, capacity.low, before, stretch)
     slowed = msgspec.structs.replace(fleet, slowness=fleet.slowness * slowness)
-    instances, played = smallest(work, slowed, objectives)
+    instances, tried = smallest(work, slowed, objectives)
     mean_per_s, peak_per_s = rates(work.arrival_s)
     wide = max(1, instances)
     return Answer(
         instances=instances,
         with_spare=instances + spare,
-        kept=fares(work, played, objectives),
+        kept=next(each.kept for each in tried if each.instances == instances),
         mean_per_s=mean_per_s,
         peak_per_s=peak_per_s,
         utilisation_mean=mean_per_s / (capacity.rate_per_s * wide),
@@ -85,30 +97,29 @@ def size(work: Work, fleet: Fleet, objectives: tuple[Objective, ...], capacity: 
         erlang_instances=erlang_instances(work, slowed, objectives),
         slowness=slowness,
         simulated_per_s=before,
+        tried=tried,
     )
 
 
-def smallest(work: Work, fleet: Fleet, objectives: tuple[Objective, ...]) -> tuple[int, Played]:
-    """The fewest replicas with which every objective is kept, and that play."""
+def smallest(work: Work, fleet: Fleet, objectives: tuple[Objective, ...]) -> tuple[int, tuple[Tried, ...]]:
+    """The fewest replicas with which every objective is kept, and every fleet that was played, by size."""
+    tried: dict[int, Tried] = {}
 
-    def holds(replicas: int) -> Played | None:
+    def holds(replicas: int) -> bool:
         played = play_in_cells(work, msgspec.structs.replace(fleet, replicas=replicas))
-        return played if all(kept.holds for kept in fares(work, played, objectives)) else None
+        tried[replicas] = Tried(instances=replicas, kept=fares(work, played, objectives))
+        return all(kept.holds for kept in tried[replicas].kept)
 
     low, high = 0, 1
-    while (found := holds(high)) is None:
+    while not holds(high):
         low, high = high, high * 2
         if high > MOST_INSTANCES:
             alone = "Even an instance for each request is too slow for it, or a request fails by itself."
             raise UsageError("No number of instances keeps this SLO.", alone, "Ask for less, or serve a faster model.")
     while high - low > 1:
         middle = (low + high) // 2
-        played = holds(middle)
-        if played is None:
-            low = middle
-        else:
-            high, found = middle, played
-    return high, found
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high, tuple(tried[replicas] for replicas in sorted(tried))
 
 
 def fares(work: Work, played: Played, objectives: tuple[Objective, ...]) -> tuple[Kept, ...]:
@@ -126,50 +137,72 @@ def fares(work: Work, played: Played, objectives: tuple[Objective, ...]) -> tupl
     return tuple(found)
 
 
-def simulated_capacity(work: Work, fleet: Fleet, objectives: tuple[Objective, ...], seed: int = 0) -> float:
-    """The highest Poisson rate that one replica carries, with requests drawn from those of `work`. 0: none."""
+def asked_at(work: Work, stretch: int, seed: int = 0) -> Work:
+    """Requests of `work` at a mean of one a second, as a trial live asks them: drawn by lot with Poisson arrivals, or
+    (`stretch` over 0) stretches of so many neighbours, each bent to the rate."""
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(work.arrival_s), CALIBRATION_REQUESTS)
-    unit = np.cumsum(rng.exponential(1.0, CALIBRATION_REQUESTS))
-    one = msgspec.structs.replace(fleet, replicas=1)
+    count = len(work.arrival_s)
+    if stretch <= 1 or count <= 2:
+        rows = rng.integers(0, count, CALIBRATION_REQUESTS)
+        unit = np.cumsum(rng.exponential(1.0, CALIBRATION_REQUESTS))
+    else:
+        size = min(stretch, count - 1)
+        firsts = rng.integers(0, count - size, max(1, CALIBRATION_REQUESTS // size))
+        rows = (firsts[:, None] + np.arange(size)[None, :]).ravel()
+        spans = np.maximum(1e-9, work.arrival_s[firsts + size] - work.arrival_s[firsts])
+        inside = (work.arrival_s[rows].reshape(-1, size) - work.arrival_s[firsts][:, None]) * (size / spans)[:, None]
+        unit = (inside + size * np.arange(len(firsts))[:, None]).ravel()
+    return Work(arrival_s=unit, prompt_tokens=work.prompt_tokens[rows], output_tokens=work.output_tokens[rows])
 
-    def holds(rate: float) -> bool:
-        asked = Work(
-            arrival_s=unit / rate, prompt_tokens=work.prompt_tokens[drawn], output_tokens=work.output_tokens[drawn]
-        )
-        return all(kept.holds for kept in fares(asked, play_in_cells(asked, one), objectives))
 
+def simulated_capacity(
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], stretch: int = 0, seed: int = 0
+) -> float:
+    """The highest rate of such requests (`asked_at`) that one replica carries. 0: none."""
+    unit = asked_at(work, stretch, seed)
     low, high = 0.0, 1.0
-    if not holds(1e-6):
+    if not _carries(unit, fleet, objectives, 1e-6):
         return 0.0
-    while holds(high) and high < 1e6:
+    while _carries(unit, fleet, objectives, high) and high < 1e6:
         low, high = high, high * 2.0
     while high - low > PRECISION * high:
         middle = (low + high) / 2.0
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if _carries(unit, fleet, objectives, middle) else (low, middle)
     return low
 
 
 def calibrate(
-    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], measured_per_s: float, simulated_per_s: float
-) -> tuple[float, float]:
-    """(how much slower the steps must be for the simulated capacity to be the measured one, that capacity)."""
+    work: Work, fleet: Fleet, objectives: tuple[Objective, ...], measured_per_s: float, simulated_per_s: float,
+    stretch: int = 0,
+) -> float:  # fmt: skip
+    """How much slower the steps must be for one simulated replica to just carry what the measured one does."""
     if simulated_per_s <= 0 or measured_per_s <= 0:
         raise UsageError(
             "This SLO is out of reach for one instance.",
             f"Measured {measured_per_s:g}/s, simulated {simulated_per_s:g}/s within it.",
             "Ask for less, or serve a faster model.",
         )
-    slowness, found = 1.0, simulated_per_s
-    low, high = 0.0, math.inf
-    for _ in range(CALIBRATION_ROUNDS):
-        if abs(found / measured_per_s - 1.0) <= PRECISION:
-            break
-        low, high = (slowness, high) if found > measured_per_s else (low, slowness)
-        guess = slowness * max(0.2, min(5.0, found / measured_per_s))
-        slowness = guess if low < guess < high else (low + high) / 2.0
-        found = simulated_capacity(work, msgspec.structs.replace(fleet, slowness=slowness), objectives)
-    return slowness, found
+    unit = asked_at(work, stretch)
+
+    def carries(slowness: float) -> bool:
+        return _carries(unit, msgspec.structs.replace(fleet, slowness=slowness), objectives, measured_per_s)
+
+    low = high = simulated_per_s / measured_per_s
+    while low > SLOWEST[0] and not carries(low):
+        low, high = low / 1.5, low
+    while low == high and high < SLOWEST[1] and carries(high):
+        low, high = high, high * 1.5
+    while high / low > 1.0 + PRECISION:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if carries(middle) else (low, middle)
+    return low
+
+
+def _carries(unit: Work, fleet: Fleet, objectives: tuple[Objective, ...], rate_per_s: float) -> bool:
+    """Whether one replica keeps the objectives at that rate of `unit`, which has one request a second."""
+    asked = msgspec.structs.replace(unit, arrival_s=unit.arrival_s / rate_per_s)
+    played = play_in_cells(asked, msgspec.structs.replace(fleet, replicas=1))
+    return all(kept.holds for kept in fares(asked, played, objectives))
 
 
 def rates(arrival_s: Floats) -> tuple[float, float]:

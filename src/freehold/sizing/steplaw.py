@@ -1,7 +1,9 @@
 """Fits a step law to what was seen: the steps a server logged, or what a client can tell of a server it can't see into.
 
 The fit is non-negative least squares on relative errors, so that a step of 2 ms counts as much as one of 200. With four
-figures at most, every set of those that may be above zero is tried: no iteration, no tolerance.
+figures at most, every set of those that may be above zero is tried: no iteration, no tolerance. Relative errors lean to
+the quick steps, the more the steps scatter; so the whole is scaled to take as long as all that was seen, or a fleet
+planned with it would be too small.
 Source of the method: Lawson and Hanson, Solving Least Squares Problems (1974), chapter 23, by enumeration.
 """
 
@@ -22,7 +24,7 @@ Floats = NDArray[np.float64]
 LEAST = 20
 """Fewer observations than this fit nothing."""
 SLOWEST_SHARE = 0.02
-"""Of the steps, the slowest are left out: what else ran on the machine is no law."""
+"""Of the steps, the slowest are left out of the shape; they count in the time that all took."""
 
 
 class Fit(Record, frozen=True):
@@ -32,7 +34,7 @@ class Fit(Record, frozen=True):
     seen: int
     """Observations that went in."""
     gap_ms: float = 0.0
-    """Median pause between busy steps, where the server tells."""
+    """Mean pause between busy steps, where the server tells."""
 
 
 def fit_steps(steps: Sequence[StepRecord]) -> Fit:
@@ -45,13 +47,15 @@ def fit_steps(steps: Sequence[StepRecord]) -> Fit:
     columns = np.array([[1.0, s.prefill_tokens or 0, s.running, s.context_tokens or 0] for s in told])
     ms = np.array([s.step_ms for s in told])
     kept = ms <= np.quantile(ms, 1.0 - SLOWEST_SHARE)
-    base, prefill, sequence, context = non_negative(columns[kept], ms[kept])
+    factors = np.array(non_negative(columns[kept], ms[kept]))
+    factors *= _whole(columns @ factors, ms)
+    base, prefill, sequence, context = factors.tolist()
     law = StepLaw(
         base_ms=base, prefill_ms_per_token=prefill, sequence_ms=sequence, context_ms_per_token=context
     )  # fmt: skip
     gaps = [s.gap_ms for s in told if s.gap_ms is not None]
-    error = relative_error(columns[kept], ms[kept], np.array([base, prefill, sequence, context]))
-    return Fit(law=law, error=error, seen=int(kept.sum()), gap_ms=float(np.median(gaps)) if gaps else 0.0)
+    error = relative_error(columns[kept], ms[kept], factors)
+    return Fit(law=law, error=error, seen=int(kept.sum()), gap_ms=float(np.mean(gaps)) if gaps else 0.0)
 
 
 def fit_samples(samples: Sequence[Sample]) -> Fit:
@@ -70,14 +74,16 @@ def fit_samples(samples: Sequence[Sample]) -> Fit:
     running = np.searchsorted(begun, middles, "right") - np.searchsorted(ended, middles, "left")
     ms = (ends - firsts) * 1000.0 / (outputs - 1)
     columns = np.column_stack([np.ones(len(told)), np.maximum(1, running)])
-    base, sequence = non_negative(columns, ms)
+    factors = np.array(non_negative(columns, ms))
+    factors *= _whole(columns @ factors * (outputs - 1), ms * (outputs - 1))
+    base, sequence = factors.tolist()
     waits = np.array([(s.first_s or 0.0) - s.sent_s for s in told]) * 1000.0
-    waits -= np.array([s.queue_ms or 0.0 for s in told]) + columns @ np.array([base, sequence])
+    waits -= np.array([s.queue_ms or 0.0 for s in told]) + columns @ factors
     prompts = np.array([max(1, s.input_tokens) for s in told])
     calm = running <= np.quantile(running, 0.25)
     prefill = max(0.0, float(np.median(waits[calm] / prompts[calm])))
     law = StepLaw(base_ms=base, sequence_ms=sequence, prefill_ms_per_token=prefill)
-    return Fit(law=law, error=relative_error(columns, ms, np.array([base, sequence])), seen=len(told))
+    return Fit(law=law, error=relative_error(columns, ms, factors), seen=len(told))
 
 
 def fit_levels(levels: Sequence[tuple[int, float, float, float]]) -> Fit:
@@ -106,6 +112,11 @@ def non_negative(columns: Floats, values: Floats) -> list[float]:
                 best, found = left, np.zeros(count)
                 found[list(chosen)] = part
     return [float(x) for x in found]
+
+
+def _whole(fitted: Floats, seen: Floats) -> float:
+    """What the fit must be multiplied by to take as long as all that was seen."""
+    return float(seen.sum() / max(fitted.sum(), 1e-12))
 
 
 def relative_error(columns: Floats, values: Floats, factors: Floats) -> float:

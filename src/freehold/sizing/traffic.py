@@ -35,6 +35,16 @@ def grown(at_s: Floats, prompt_tokens: Ints, output_tokens: Ints, growth: float,
     )
 
 
+def per_minute(arrival_s: Floats, most: int = 240) -> list[tuple[float, float]]:
+    """(minute, requests a second) of equal windows: a minute each, several where there would be more than `most` of
+    them; sixtieths of traffic of under ten minutes."""
+    span_s = float(arrival_s[-1] - arrival_s[0])
+    window_s = max(1.0, span_s / 60) if span_s < 600 else 60.0 * np.ceil(span_s / 60 / most)
+    counts = np.bincount(((arrival_s - arrival_s[0]) // window_s).astype(np.int64))
+    whole = counts[:-1] if len(counts) > 1 else counts
+    return [((i + 0.5) * float(window_s) / 60, float(count) / float(window_s)) for i, count in enumerate(whole)]
+
+
 def poisson(rate_per_s: float, seconds: float, input_tokens: int, output_tokens: int, seed: int = 0) -> Work:
     """Poisson arrivals of equal requests, at least `LEAST_REQUESTS` of them."""
     if not rate_per_s > 0:

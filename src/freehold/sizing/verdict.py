@@ -135,12 +135,17 @@ def _sentence(
         back = ""
         if math.isfinite(even.for_good.value) and answers < even.for_good.value:
             back = f" Past {amount(even.for_good.value)} answers no further instance changes that."
-        return f"Self-host: {bills}, cheaper in {even.cheaper_share:.0%} of what the inputs allow.{back}"
+        return f"Self-host: {bills}, cheaper in {_share(even.cheaper_share)} of what the inputs allow.{back}"
     names = " and ".join(words(mover.name) for mover in movers[:2]) or "the inputs"
     return (
-        f"Too close to call: {bills}; own instances are cheaper in {even.cheaper_share:.0%} of what the inputs allow."
-        f" Find out more about {names} first. {_flip(even, six, answers)}"
+        f"Too close to call: {bills}; own instances are cheaper in {_share(even.cheaper_share)} of what the inputs "
+        f"allow. Find out more about {names} first. {_flip(even, six, answers)}"
     )
+
+
+def _share(share: float) -> str:
+    """Never rounded up to all."""
+    return "over 99%" if 0.995 <= share < 1.0 else f"{share:.0%}"
 
 
 def _flip(even: BreakEven, six: Shape, answers: float) -> str:

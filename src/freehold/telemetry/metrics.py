@@ -1,22 +1,18 @@
-"""Counters and histograms in Prometheus' text form. Counted once a request or a scrape, never once a token."""
+"""Plain counters in Prometheus' text form, counted once a request; what is made of sums is in `exposition`."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from freehold.core import WorkerState
+from freehold.telemetry.exposition import Exposition, Facts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-FINE_S = (
-    0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05, 0.055, 0.06, 0.07,
-    0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0,
-)  # fmt: skip
-"""Bucket bounds in seconds: around 50 ms, a p99 is known to 5 ms."""
 COARSE_S = (
     0.01,
     0.025,
@@ -59,7 +55,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.runaway = Counter(
-            "freehold_runaway_answers", "Answers cut at server.default_max_tokens.", ["model"], registry=registry
+            "freehold_runaway_answers",
+            "Answers cut at a limit that nobody had asked for.",
+            ["model"],
+            registry=registry,
         )
         self.slow_readers = Counter(
             "freehold_slow_readers", "Clients left because too much waited for them.", registry=registry
@@ -75,24 +74,26 @@ class Metrics:
             ["worker"],
             registry=registry,
         )
-        self.first_token_s = _histogram(
-            "time_to_first_token", "From the request's arrival to its first token.", "model", FINE_S, registry
-        )
-        self.queue_s = _histogram("queue", "From accepted to claimed by a worker.", "model", FINE_S, registry)
         self.duration_s = _histogram(
             "request_duration", "From the request's arrival to the end of its answer.", "route", COARSE_S, registry
         )
 
-    def answered(
-        self, route: str, model: str, status: int, seconds: float, queue_ms: float | None, first_ms: float | None
-    ) -> None:
+        self._exposition = Exposition()
+        registry.register(self._exposition)
+
+    def answered(self, route: str, model: str, status: int, seconds: float) -> None:
         """One HTTP request has ended, well or not."""
         self.requests.labels(model, route, str(status)).inc()
         self.duration_s.labels(route).observe(seconds)
-        if queue_ms is not None:
-            self.queue_s.labels(model).observe(queue_ms / 1000.0)
-        if first_ms is not None:
-            self.first_token_s.labels(model).observe(first_ms / 1000.0)
+
+    def described(self) -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+        """(name as it is scraped, kind, labels, help) of every metric."""
+        labels = {id(each): tuple(getattr(each, "_labelnames", ())) for each in vars(self).values()}
+        plain = [each for each in vars(self).values() if isinstance(each, Counter | Gauge | Histogram)]
+        families = [(next(iter(each.collect())), labels[id(each)]) for each in plain]
+        families += [(each, tuple(getattr(each, "_labelnames", ()))) for each in self._exposition.collect()]
+        for family, names in families:
+            yield family.name + ("_total" if family.type == "counter" else ""), family.type, names, family.documentation
 
     def used(self, model: str, prompt_tokens: int, completion_tokens: int) -> None:
         """Tokens of one ended request."""
@@ -100,9 +101,11 @@ class Metrics:
         self.tokens.labels(model, "completion").inc(completion_tokens)
 
     def text(
-        self, *, queued: int, running: int, worker_states: Iterable[str], kv_usage: Mapping[str, float] | None = None
-    ) -> bytes:
+        self, *, queued: int, running: int, worker_states: Iterable[str], kv_usage: Mapping[str, float] | None = None,
+        facts: Facts | None = None,
+    ) -> bytes:  # fmt: skip
         """What /metrics answers now. `kv_usage` has the workers whose engine tells it."""
+        self._exposition.facts = facts or Facts()
         self.queue_depth.set(queued)
         self.running.set(running)
         tally = Tally(worker_states)

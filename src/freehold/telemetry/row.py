@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from typing import Literal
 
-from freehold.core import Record
+from freehold.core import ModelCard, Record
 
 Outcome = Literal["ok", "refused", "failed", "cancelled", "expired"]
-"""`refused`: never accepted. `expired`: its deadline passed. `cancelled`: by its client, who may just have vanished."""
+"""`refused`: never accepted, or turned down by the engine as no request it can take. `expired`: its deadline passed.
+`cancelled`: by its client, who may just have vanished."""
+MISSES = frozenset({"overloaded", "unavailable", "deadline_unmeetable", "store_error"})
+"""Codes of refusals that are the server's lack, and so miss every objective; others are the client's own matter."""
+
+
+def variant_of(card: ModelCard) -> str:
+    """`name@revision/quantisation/engine`, without what isn't known. Where there is no revision, the last part of a
+    path or hub id stands for it if it isn't the name, so that models with one name, one after another, are told apart.
+    """
+    source = "" if " " in card.source else card.source.rstrip("/").rpartition("/")[2]
+    which = card.revision[:24] or (source if source != card.name else "")
+    return "/".join(filter(None, (card.name + (f"@{which}" if which else ""), card.quantization, card.engine)))
 
 
 class Row(Record, frozen=True):
@@ -22,7 +34,8 @@ class Row(Record, frozen=True):
     model: str
     """As the API names it."""
     variant: str
-    """Model, revision, quantisation and engine: `variant_of` of the card of the worker that answered."""
+    """`variant_of` the card of the worker that answered; without one, that of the only variant of its model, else the
+    model's name."""
     tenant: str
     outcome: Outcome
     received_unix_s: float
@@ -48,17 +61,24 @@ class Row(Record, frozen=True):
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    answers: int = 0
+    """How many there were of it, and of the prompts that came with it."""
+    good: bool = False
+    """It ended well and kept every objective of `observe.slo`."""
     looped: bool = False
     """The answer repeated itself at its end."""
+    traceparent: str = ""
+    """As its client sent it."""
     runaway: bool = False
     """It was cut at its limit without having asked for one."""
 
     @property
     def tpot_ms(self) -> float | None:
-        """Mean time between the tokens of the answer; an answer of one token has none."""
-        if self.first_ms is None or self.last_ms is None or self.completion_tokens < 2:
+        """Mean time between the tokens of an answer (several are made side by side); one of one token has none."""
+        each_tokens = self.completion_tokens / max(1, self.answers)
+        if self.first_ms is None or self.last_ms is None or each_tokens < 2:
             return None
-        return (self.last_ms - self.first_ms) / (self.completion_tokens - 1)
+        return (self.last_ms - self.first_ms) / (each_tokens - 1)
 
     @property
     def queue_ms(self) -> float | None:

@@ -6,6 +6,7 @@ present looks at slots.
 
 from __future__ import annotations
 
+import zlib
 from typing import Literal
 
 import msgspec
@@ -38,7 +39,9 @@ class Part(Record, frozen=True):
     completion_tokens: int = 0
     """Of all that ended, well or not."""
     useful_tokens: int = 0
-    """Completion tokens of those that ended well."""
+    """Completion tokens of those that ended well; so the next two of their prompts."""
+    useful_prompt_tokens: int = 0
+    useful_cached_tokens: int = 0
     sketches: dict[Metric, Told] = {}
     longer_answers: float | None = None
     """Tokens an answer over its own baseline at the same prompts' lengths; None while there is no baseline."""
@@ -48,6 +51,13 @@ class Part(Record, frozen=True):
     step_tokens: int = 0
     step_running: int = 0
     """Sum over the steps of the sequences in them: divided by `steps`, the mean batch."""
+    step_s: float = 0.0
+    """Sum over its steps, of all workers."""
+    busy_s: float = 0.0
+    """As `step_s`, of its busiest worker alone: bytes over this are the bandwidth it used while it ran."""
+    lone_tokens: int = 0
+    """Of steps with one sequence and no prompt to read: what a batch is compared with."""
+    lone_s: float = 0.0
     bytes_read: float | None = None
     """By its steps, weights and cache, by arithmetic; None where the engine hides its steps."""
     batch_limit: int = 0
@@ -60,7 +70,7 @@ class Slot(Record, frozen=True):
     begin_unix_s: float
     seconds: float = SLOT_S
     parts: dict[str, Part] = {}
-    """By variant; of refusals that no worker was chosen for, by model."""
+    """By variant; of what no worker was chosen for, by model, unless it has but one variant."""
     queue_depth: int = 0
     """The most there was."""
     queued_tokens: int = 0
@@ -106,12 +116,13 @@ class Event(Record, frozen=True):
     request: str = ""
 
 
-def encode(slot: Slot) -> bytes:
-    return _encoder.encode(slot)
+def pack(slot: Slot) -> bytes:
+    """As it lies in the history. Sketches of neighbouring bins compress to about half."""
+    return zlib.compress(_encoder.encode(slot), 1)
 
 
-def decode(data: bytes) -> Slot:
-    return _decoder.decode(data)
+def unpack(data: bytes) -> Slot:
+    return _decoder.decode(zlib.decompress(data))
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -12,7 +12,7 @@ from freehold.config import Config
 from freehold.core import Json
 from freehold.engine.base import EngineSpec
 from freehold.errors import Conflict, FreeholdError, NotFound, Unavailable
-from freehold.pipe import Ask, DrainWorker, EndRollout, Order, Reload, RollOut, Told
+from freehold.pipe import Ask, DrainWorker, EndRollout, Order, Reload, RollOut, RolloutStatus, Told
 from freehold.worker.crew import Crew
 from freehold.worker.reload import plan
 from freehold.worker.rollout import Finding, Rollout
@@ -37,6 +37,17 @@ class Control:
         self._reread = reread
         self._read = staff.config
         """The settings as they were last read."""
+
+    def turn(self, now_s: float) -> bool:
+        """Go on with the rollout; False where there is none on its way."""
+        if self.rollout is None or self.rollout.over:
+            return False
+        self.rollout.turn(now_s)
+        return True
+
+    def status(self, now_s: float) -> RolloutStatus | None:
+        """Of the last rollout."""
+        return None if self.rollout is None else self.rollout.status(now_s)
 
     def obey(self, ask: Ask) -> Told:
         try:

@@ -32,6 +32,8 @@ class Crew:
         self.wanted = wanted
         self.lots = lots
         self.members: list[Child] = []
+        self.proven = False
+        """One of them was ready once: its model can be served."""
         self._hire = hire
         self._reliefs: dict[str, Child] = {}
         """Name of who shall go -> who takes the place."""

@@ -14,8 +14,10 @@ from freehold.worker.bound import FLOOR_MS, StepBound, prompt_tokens_at_most
 from freehold.worker.pulse import Pulse
 from freehold.worker.steplog import StepLog
 
-BETWEEN_MS = 20_000.0
-"""Claims, ends and frames: the ledger's file may keep a worker waiting for ten seconds."""
+BETWEEN_MS = 7_000.0
+"""Claims, ends and frames: one call of the ledger may keep a worker waiting for five seconds."""
+LEAVING_MS = 30_000.0
+"""Last frames, and giving back what a model took."""
 FULL_CACHE = 0.9
 """From here on an engine may put an answer back and read all of it again."""
 
@@ -33,6 +35,8 @@ class Heart:
         self._unread: dict[str, int] = {}
         self._moved_s = 0.0
         self._begun_s = 0.0
+        self.due_s = 0.0
+        """By when it will have moved again (monotonic)."""
         self.limit_ms: float | None = None
         """What the present step may take."""
 
@@ -93,6 +97,10 @@ class Heart:
         """Not in a step: claiming, telling, recording."""
         self._beat(BETWEEN_MS)
 
+    def leaving(self) -> None:
+        """The loop is over."""
+        self._beat(LEAVING_MS)
+
     def rest(self, steplog: StepLog) -> None:
         """Nothing to do: it looks up again within a second."""
         steplog.pause()
@@ -102,5 +110,9 @@ class Heart:
         self._beat(FLOOR_MS)
 
     def _beat(self, within_ms: float) -> None:
-        if self._pulse is not None and self._bound is not None:
-            self._pulse.beat(max(0.0, within_ms) / 1000.0)
+        if self._bound is None:
+            return
+        within_s = max(0.0, within_ms) / 1000.0
+        self.due_s = self._clock.monotonic_s() + within_s
+        if self._pulse is not None:
+            self._pulse.beat(within_s)

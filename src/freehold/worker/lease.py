@@ -1,7 +1,7 @@
 """Keeps a worker's claims its own: a thread renews the lease, so that a long step doesn't lose it.
 
-A stopped process renews nothing, nor does one whose loop hasn't turned for `MOST_STEP_S`, as in a native call that
-never returns: then the lease ends, and another worker goes on with the answers.
+A stopped process renews nothing, nor does one that has not moved by the time its own heart said, as in a native call
+that never returns: then the lease ends, and another worker goes on with the answers.
 """
 
 from __future__ import annotations
@@ -13,20 +13,19 @@ from freehold import log
 from freehold.clock import Clock, SystemClock
 from freehold.errors import StoreError
 from freehold.ledger.protocol import LEASE_S, Ledger
+from freehold.worker.heart import Heart
 
 RENEW_EVERY_S = LEASE_S / 4
-MOST_STEP_S = 120.0
-"""No step takes longer: a prompt is read in pieces."""
 
 
 class Lease:
     """`turned` is the loop's to call, often; the ledger is the thread's own."""
 
-    def __init__(self, open: Callable[[], Ledger], owner: str, clock: Clock | None = None) -> None:
+    def __init__(self, open: Callable[[], Ledger], owner: str, heart: Heart, clock: Clock | None = None) -> None:
         self._open = open
         self._owner = owner
+        self._heart = heart
         self._clock: Clock = clock or SystemClock()
-        self._turned_s = self._clock.monotonic_s()
         self._holds = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
@@ -41,12 +40,11 @@ class Lease:
 
     def turned(self, holds: bool) -> None:
         """The loop has come round; `holds`: it has claims."""
-        self._turned_s = self._clock.monotonic_s()
         self._holds = holds
 
     def due(self) -> bool:
         """Whether to renew now."""
-        return self._holds and self._clock.monotonic_s() - self._turned_s < MOST_STEP_S
+        return self._holds and self._clock.monotonic_s() < self._heart.due_s
 
     def _keep(self) -> None:
         ledger: Ledger | None = None

@@ -1,7 +1,8 @@
 """The worker's loop: listen, claim, step, publish, save. One thread, one engine, no waiting while there is work.
 
-Chunks go to the gateway before the ledger, because a reader waits for them; only a kept request's end is recorded
-first, as whoever reads it may fetch the result at once. What the ledger has is at most `SAVE_EVERY_S` old.
+Chunks go to the gateway before the ledger, because a reader waits for them; only an end is recorded first: should this
+process die in between, no other makes again, or fails, what a reader was told whole. What the ledger has is at most
+`SAVE_EVERY_S` old.
 """
 
 from __future__ import annotations
@@ -13,24 +14,17 @@ from freehold import log, order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume, StoreError
-from freehold.ledger.protocol import Claim, Ledger
+from freehold.errors import CannotResume
+from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.ends import Ends
+from freehold.worker.every import CANCEL_EVERY_S, EXPIRE_EVERY_S, LOOK_EVERY_S, SAVE_EVERY_S, Every
 from freehold.worker.failures import OVERDUE, OVERSPENT, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
+from freehold.worker.reach import AGAIN_S, Reach
 from freehold.worker.steplog import StepLog
-
-LOOK_EVERY_S = 1.0
-"""A worker looks into the ledger this often even if nobody wakes it."""
-CANCEL_EVERY_S = 0.1
-"""Cancels arrive over the pipe; without one, the ledger tells within this time."""
-ONCE_S = 2.0
-"""Who was started for one request waits for it this long: somebody else may have taken it."""
-SAVE_EVERY_S = 0.05
-"""How often what was made goes into the ledger, of all answers together."""
 
 
 class WorkLoop:
@@ -38,10 +32,10 @@ class WorkLoop:
 
     def __init__(
         self, engine: Engine, ledger: Ledger, pipe: Pipes, presence: Presence,
-        *, stop_asked: Callable[[], bool] = lambda: False, wake_fds: Sequence[int] = (), clock: Clock | None = None,
-        turned: Callable[[bool], None] = lambda holds: None,
+        *, stop_asked: Callable[[], bool] = lambda: False, hurried: Callable[[], bool] = lambda: False,
+        wake_fds: Sequence[int] = (), clock: Clock | None = None, turned: Callable[[bool], None] = lambda holds: None,
     ) -> None:  # fmt: skip
-        """`turned` is told once a turn whether anything is held: `Lease.turned`."""
+        """`hurried`: the time to finish in is up. `turned` hears once a turn if anything is held: `Lease.turned`."""
         self.steplog = StepLog()
         self._engine = engine
         self._ledger = ledger
@@ -49,6 +43,7 @@ class WorkLoop:
         self._presence = presence
         self._heart = presence.heart
         self._stop_asked = stop_asked
+        self._hurried = hurried
         self._wake_fds = wake_fds
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
@@ -57,16 +52,18 @@ class WorkLoop:
         self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
-        self._ends = Ends(ledger, presence)
+        self._reach = Reach(self._clock, presence.heart)
+        self._ends = Ends(ledger, presence, self._reach)
         self._work_waits = True
         self._next_look_s = 0.0
-        self._next_cancels_s = 0.0
-        self._next_save_s = 0.0
-        self._began_s = self._clock.monotonic_s()
+        self._expires, self._cancels, self._saves = Every(EXPIRE_EVERY_S), Every(CANCEL_EVERY_S), Every(SAVE_EVERY_S)
 
     def run(self) -> None:
         while not self._done():
             self._listen()
+            if self._hurried():
+                self._let_go(self._ledger.give_back)  # in good health: no death
+                return
             self._claim()
             if self._jobs:
                 self._publish(self._step())
@@ -79,8 +76,12 @@ class WorkLoop:
     def give_up(self) -> None:
         """The engine is broken, and this process about to leave: what it holds is for another worker to go on with. It
         counts as a death, so that a request which breaks every engine ends."""
-        parts = [part for job in self._jobs.values() if (part := job.unsaved())]
-        self._ledger.abandon(self._owner, parts)
+        self._let_go(self._ledger.abandon)
+
+    def _let_go(self, let_go: Callable[[str, Sequence[Progress]], LetGo]) -> None:
+        with self._reach.trying():
+            self._ends.again()
+            let_go(self._owner, self._unsaved())
         self._jobs.clear()
 
     # ---- listen ----------------------------------------------------------------------------------
@@ -101,17 +102,17 @@ class WorkLoop:
             self._presence.leave()
         if self._presence.overspent:
             self._publish([failed_chunk(id, OVERSPENT) for id in list(self._jobs)])
-        if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
-            self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
+        if self._jobs and self._cancels.due(self._clock.monotonic_s()):
             self._ask_ledger_for_cancels()
 
     def _ask_ledger_for_cancels(self) -> None:
-        try:
-            self._ends.again()
-            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
-        except StoreError as error:
-            log.event("ledger.failed", level="error", why=str(error))
+        stops: dict[str, Why] = {}
+        if not self._reach.good:
             return
+        with self._reach.trying():
+            self._ends.again()
+            self._heart.between()
+            stops = self._ledger.cancelled(self._owner, list(self._jobs)) if self._jobs else {}
         for id, why in stops.items():
             if why == "cancelled":
                 self._cancel(id)
@@ -153,19 +154,20 @@ class WorkLoop:
         room = 1 if self._presence.once else self._max_batch - self._running()
         if room < 1 and not time_to_look:
             return
-        self._next_look_s = now_s + LOOK_EVERY_S
-        try:
-            overdue = self._ledger.expire()
-            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
-        except StoreError as error:
-            self._work_waits = False
-            log.event("ledger.failed", level="error", why=str(error))
+        self._next_look_s = now_s + (LOOK_EVERY_S if self._reach.good else AGAIN_S)
+        self._work_waits = False
+        if not self._reach.good:
             return
+        overdue: list[str] = []
+        claims: list[Claim] = []
+        with self._reach.trying():
+            overdue = self._ledger.expire() if self._expires.due(now_s) else []  # no claim takes such a one anyway
+            self._heart.between()
+            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
         self._work_waits = bool(claims) or room < 1
         if overdue:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
-        if self._presence.once and (claims or now_s > self._began_s + ONCE_S):
-            self._presence.used()
+        self._presence.claimed(len(claims), now_s)
         for claim in claims:
             self._begin(claim, now_s)
 
@@ -239,18 +241,21 @@ class WorkLoop:
                     self._engine.abort(job.id)
         if not shown:
             return
-        self._ends.record([job for job in ended if job.keep], now_s)
-        self._pipe.send(Tokens(shown, begun))
-        self._ends.record([job for job in ended if not job.keep], now_s)
+        unrecorded: list[str] = []
+        if ended:
+            over = {job.id for job in ended}
+            if going_on := [chunk for chunk in shown if chunk.id not in over]:  # these need not wait for others' ends
+                self._pipe.send(Tokens(going_on, begun))
+            unrecorded = self._ends.record(ended, now_s)
+            shown, begun = [chunk for chunk in shown if chunk.id in over], {} if going_on else begun
+        self._pipe.send(Tokens(shown, begun, unrecorded))
 
     # ---- look after what runs --------------------------------------------------------------------
 
     def _look_after(self) -> None:
         """Every few steps: save what was made, stop what is too late."""
-        now_s = self._clock.monotonic_s()
-        if now_s < self._next_save_s:
+        if not self._saves.due(self._clock.monotonic_s()):
             return
-        self._next_save_s = now_s + SAVE_EVERY_S
         self._save()
         now_unix_s = self._clock.unix_s()
         late = [job.id for job in self._jobs.values() if order.overdue(job.request, now_unix_s)]
@@ -258,19 +263,18 @@ class WorkLoop:
 
     def _save(self) -> None:
         """One transaction for all. Whoever isn't the claim's holder any more stops."""
-        parts = [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
-        if not parts:
-            return
-        try:
-            good = self._ledger.checkpoint(parts)
-        except StoreError as error:
-            log.event("ledger.failed", level="error", why=str(error))
-            return
-        for part, mine in zip(parts, good, strict=True):
+        parts, good = self._unsaved(), []
+        if parts and self._reach.good:
+            with self._reach.trying():
+                good = self._ledger.checkpoint(parts)
+        for part, mine in zip(parts, good, strict=False):  # none is told where it failed
             if mine:
                 self._jobs[part.id].saved += len(part.chunks)
             else:
                 self._lose(part.id)
+
+    def _unsaved(self) -> list[Progress]:
+        return [part for job in self._jobs.values() if (part := job.unsaved()) is not None]
 
     def _rest(self) -> None:
         """Nothing runs: sleep until woken, signalled, or it is time to look again."""

@@ -12,6 +12,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +27,12 @@ KEPT_BYTES = 32 << 20
 _CHUNK_BYTES = 1 << 18
 
 
+class _Waiting(NamedTuple):
+    data: bytes
+    lasts: bool
+    """It is still true on the next connection."""
+
+
 class PipeClient:
     """One connection, or the next try at one. `greet` gives the frames that open every connection."""
 
@@ -35,7 +42,7 @@ class PipeClient:
         self._clock: Clock = clock or SystemClock()
         self._socket: socket.socket | None = None
         self._reader = Reader()
-        self._unsent: deque[bytes] = deque()
+        self._unsent: deque[_Waiting] = deque()
         self._unsent_bytes = 0
         self._sent_of_first = 0
         self._greeting_left = 0
@@ -57,7 +64,7 @@ class PipeClient:
         if self._socket is None and not isinstance(frame, Tokens):
             return
         data = encode(frame)
-        self._unsent.append(data)
+        self._unsent.append(_Waiting(data, isinstance(frame, Tokens)))
         self._unsent_bytes += len(data)
         while self._unsent_bytes > KEPT_BYTES and len(self._unsent) > self._greeting_left + 1:
             self._drop_oldest()
@@ -120,7 +127,7 @@ class PipeClient:
         new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self._socket, self._reader, self._retry_s = new, Reader(), RETRY_FIRST_S
         greeting = [encode(frame) for frame in self._greet()]
-        self._unsent.extendleft(reversed(greeting))
+        self._unsent.extendleft(_Waiting(data, lasts=False) for data in reversed(greeting))
         self._unsent_bytes += sum(map(len, greeting))
         self._greeting_left = len(greeting)
         return True
@@ -131,9 +138,9 @@ class PipeClient:
         self._socket.close()
         self._socket = None
         self._sent_of_first = 0  # a frame sent in part is sent again whole
-        while self._greeting_left:
-            self._greeting_left -= 1
-            self._unsent_bytes -= len(self._unsent.popleft())
+        self._unsent = deque(waiting for waiting in self._unsent if waiting.lasts)
+        self._unsent_bytes = sum(len(waiting.data) for waiting in self._unsent)
+        self._greeting_left = 0
         self._next_try_s = self._clock.monotonic_s() + self._retry_s
         log.event("pipe.lost", level=level, why=why, unsent_bytes=self._unsent_bytes)
 
@@ -150,7 +157,7 @@ class PipeClient:
 
     def _flush(self) -> None:
         while self._unsent and self._socket is not None:
-            first = self._unsent[0]
+            first = self._unsent[0].data
             sent = self._push(memoryview(first)[self._sent_of_first :] if self._sent_of_first else first)
             if sent == 0:
                 return
@@ -164,7 +171,7 @@ class PipeClient:
     def _drop_oldest(self) -> None:
         """Never the greeting, nor a frame that is half on the wire."""
         place = max(self._greeting_left, 1 if self._sent_of_first else 0)
-        self._unsent_bytes -= len(self._unsent[place])
+        self._unsent_bytes -= len(self._unsent[place].data)
         del self._unsent[place]
         self.dropped_frames += 1
 

@@ -29,6 +29,8 @@ STATUS_EVERY_S = 1.0
 LOOK_EVERY_S = 0.25
 """At its memory."""
 PROGRESS_EVERY_S = 0.1
+ONCE_S = 2.0
+"""Who was started for one request waits for it this long: somebody else may have taken it."""
 
 
 class Presence:
@@ -45,6 +47,7 @@ class Presence:
         self.owner = owner(name, os.getpid())
         self.once = once
         """It answers one request and leaves."""
+        self._waits_from_s = 0.0
         self.overspent = False
         """Its processor time is used up."""
         self.draining = False
@@ -84,6 +87,15 @@ class Presence:
         self.phases.append(LoadPhase(name=name, seconds=seconds, detail=detail))
         self._report(Report(state="loading", phase=name, detail=detail, seconds=seconds))
 
+    def waits(self, pipe: Pipes, why: str) -> None:
+        """Its model is loaded, and something else it needs isn't there."""
+        pipe.receive()  # dials, when it is time to
+        if why == self._status.last_error:
+            return
+        self._status = msgspec.structs.replace(self._status, phase="", last_error=why)
+        pipe.send(Status(self._status))
+        log.event("worker.waits", level="error", why=why)
+
     def loaded(self, pipe: Pipes, card: ModelCard, stats: EngineStats) -> None:
         """The model is there: ready. The card says how long each phase took and what memory it costs.
         Raises `ModelError` when it takes all that it may."""
@@ -98,7 +110,7 @@ class Presence:
         self.card = msgspec.structs.replace(card, phases=tuple(self.phases), memory_bytes=memory_bytes)
         self._status = msgspec.structs.replace(
             self._status, state="ready", phase="", model=card.name, engine=card.engine, memory_bytes=memory_bytes,
-            kv_usage=stats.kv_usage,
+            kv_usage=stats.kv_usage, last_error="",
         )  # fmt: skip
         pipe.send(Status(self._status, self.card))
         self._report(Report(state="ready", card=self.card, memory_bytes=memory_bytes))
@@ -129,7 +141,7 @@ class Presence:
             self._status, state=state, running=running, memory_bytes=self._memory_bytes, lots=self.lots,
             steps=steplog.steps, tokens=steplog.tokens, kv_usage=stats().kv_usage, step_limit_ms=self.heart.limit_ms,
         )  # fmt: skip
-        pipe.send(Status(self._status))
+        pipe.send(Status(self._status, steps=steplog.fresh(self.card)))
 
     @property
     def kv_usage(self) -> float | None:
@@ -156,9 +168,10 @@ class Presence:
             self.draining = True
             self._report(Report(state="leaving"))
 
-    def used(self) -> None:
-        """It takes no other request; nobody follows it."""
-        if not self.draining:
+    def claimed(self, requests: int, now_s: float) -> None:
+        """So many requests were taken up. One that is there for one takes no other, and is not followed."""
+        self._waits_from_s = self._waits_from_s or now_s
+        if self.once and not self.draining and (requests or now_s > self._waits_from_s + ONCE_S):
             self.draining = True
             self._report(Report(state="used"))
 

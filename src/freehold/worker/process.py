@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import gc
 import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 import msgspec
 
 from freehold import log
-from freehold.core import Phase
+from freehold.core import ModelCard, Phase
 from freehold.engine.base import Engine, EngineSpec
-from freehold.errors import EngineFailed, FreeholdError
+from freehold.errors import EngineFailed, FreeholdError, StoreAway
 from freehold.ledger.open import open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
@@ -26,10 +27,13 @@ from freehold.worker.loop import WorkLoop
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 from freehold.worker.pulse import Pulse
+from freehold.worker.reach import AGAIN_S
 from freehold.worker.signals import StopSignals
 from freehold.worker.tether import WorkOrder, leave_with_supervisor, receive
 
 FLUSH_S = 2.0
+MOST_SIGNALS = 3
+"""The first asks to finish, the second to give back what isn't; this one waits for nothing."""
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -56,8 +60,11 @@ def run(
     if order is not None and status_fd is not None:
         leave_with_supervisor(status_fd, presence.obey)
     try:
-        ledger = open_ledger(store_path)
-        engine = _load(spec, presence, pipe)
+        ledger = None if order is not None else open_ledger(store_path)  # a person wants to hear of it at once
+        engine, card = _load(spec, presence, pipe)
+        ledger = ledger or _opened(store_path, presence, pipe)
+        presence.loaded(pipe, card, engine.stats())
+        presence.heart.begin(card, _law(spec))
         code = _work(engine, ledger, lambda: open_ledger(store_path), pipe, presence)
     except FreeholdError as error:
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
@@ -82,7 +89,7 @@ def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrd
     )  # fmt: skip
 
 
-def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
+def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> tuple[Engine, ModelCard]:
     from freehold.engine.choose import build  # imports the engine's library, after the threads are limited
 
     def timed(name: Phase, detail: str) -> AbstractContextManager[Progress]:
@@ -94,22 +101,32 @@ def _load(spec: EngineSpec, presence: Presence, pipe: Pipes) -> Engine:
     if card.max_batch == spec.max_batch:  # memory may have cut it
         card = msgspec.structs.replace(card, max_batch_from=spec.max_batch_from)
     if card.pace is None and spec.profile:
-        card = msgspec.structs.replace(card, pace=card_pace(open_profile(spec.profile), card.max_batch))
+        known = open_profile(spec.profile)
+        pace, bytes_per_s = card_pace(known, card.max_batch), known.bandwidth_bytes_per_s
+        card = msgspec.structs.replace(card, pace=pace, bandwidth_bytes_per_s=bytes_per_s)
     gc.collect()
     gc.freeze()  # what is loaded stays: no collection during a step looks at it again
     pipe.receive()
-    presence.loaded(pipe, card, engine.stats())
-    presence.heart.begin(card, _law(spec))
-    return engine
+    return engine, card
+
+
+def _opened(store_path: str, presence: Presence, pipe: Pipes) -> Ledger:
+    """The ledger. One that is away is waited for with the model loaded, so that it can be served once it is back."""
+    while True:
+        try:
+            return open_ledger(store_path)
+        except StoreAway as error:
+            presence.waits(pipe, str(error))
+            time.sleep(AGAIN_S)
 
 
 def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipes, presence: Presence) -> int:
     # Until here SIGTERM just ended the process: nothing was claimed, and a load can't be interrupted.
-    signals = StopSignals()
-    lease = Lease(open, presence.owner)
+    signals = StopSignals(insist=lambda: None if signals.count < MOST_SIGNALS else os._exit(1))
+    lease = Lease(open, presence.owner, presence.heart)
     loop = WorkLoop(
         engine, ledger, pipe, presence,
-        stop_asked=signals.asked, wake_fds=(signals.fileno(),), turned=lease.turned,
+        stop_asked=signals.asked, hurried=lambda: signals.count > 1, wake_fds=(signals.fileno(),), turned=lease.turned,
     )  # fmt: skip
     try:
         with lease:
@@ -118,6 +135,7 @@ def _work(engine: Engine, ledger: Ledger, open: Callable[[], Ledger], pipe: Pipe
         loop.give_up()
         raise
     finally:
+        presence.heart.leaving()
         presence.stopped(pipe)
         pipe.flush(FLUSH_S)
         pipe.close()

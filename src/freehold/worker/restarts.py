@@ -2,10 +2,14 @@
 
 Half a second, doubling to thirty; forgotten after a minute of health. Five lives in a row that never got ready,
 or a first one that ended for a reason that won't heal soon (a broken model, a wrong setting, a remote that was
-asked several times and doesn't answer), and it is given up.
+asked several times and doesn't answer), and it is given up. But what others do well is no mistake of the model's, nor
+is a kill: while somebody else serves nobody is given up, and once anybody was ready, who is killed before it is ready
+is just started again.
 """
 
 from __future__ import annotations
+
+import signal
 
 import msgspec
 
@@ -13,6 +17,8 @@ from freehold.core import Failure
 from freehold.errors import ConfigError, FreeholdError, GaveUp, ModelError, Unreachable, from_failure
 
 PERMANENT = (ModelError, ConfigError, Unreachable)
+OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Who ends by one of these was ended: by a person, the kernel, or as hung. The rest are crashes of its own."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -22,6 +28,26 @@ class Limits(msgspec.Struct, frozen=True):
     """Ready for this long forgives what was before."""
     tries: int = 5
     """Lives in a row without ever being ready."""
+
+
+def limits_within(most_s: float) -> Limits:
+    """No pause is longer than that."""
+    return Limits(first_s=min(Limits().first_s, most_s), most_s=most_s)
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a life ended."""
+
+    reason: str
+    ready_s: float | None = None
+    """How long it was ready; None if never."""
+    exit_code: int = 1
+    """Negative: the signal."""
+    failure: Failure | None = None
+
+    @property
+    def killed(self) -> bool:
+        return -self.exit_code in OUTSIDE
 
 
 class Restarts:
@@ -34,20 +60,26 @@ class Restarts:
         self._was_ready = False
         self.count = 0
 
-    def after(self, ready_s: float | None, name: str, reason: str, failure: Failure | None) -> float:
-        """A life has ended; `ready_s` is how long it was ready, None if never. Returns how long to wait
-        before the next one. Raises the error to stop everything with."""
-        if ready_s is None:
-            self._stillborn += 1
-        else:
+    @property
+    def sound(self) -> bool:
+        """It was ready, and nothing has gone wrong with it since: it will be again."""
+        return self._was_ready and not self._stillborn
+
+    def after(self, end: End, name: str, *, proven: bool = False, others_serve: bool = False) -> float:
+        """A life has ended. `proven`: another of its kind was ready once; `others_serve`: others are, or will be again.
+        Returns how long to wait before the next life. Raises the error to stop everything with."""
+        if end.ready_s is not None:
             self._stillborn, self._was_ready = 0, True
-            if ready_s >= self._limits.healthy_s:
+            if end.ready_s >= self._limits.healthy_s:
                 self._delay_s = self._limits.first_s
-        error = from_failure(failure) if failure is not None else None
-        if isinstance(error, PERMANENT) and not self._was_ready:
-            raise error
-        if self._stillborn >= self._limits.tries:
-            raise gave_up(name, self._stillborn, reason, error)
+        elif not (end.killed and (proven or self._was_ready)):
+            self._stillborn += 1
+        error = from_failure(end.failure) if end.failure is not None else None
+        if not others_serve:
+            if isinstance(error, PERMANENT) and not self._was_ready:
+                raise error
+            if self._stillborn >= self._limits.tries:
+                raise gave_up(name, self._stillborn, end.reason, error)
         delay_s, self._delay_s = self._delay_s, min(self._delay_s * 2, self._limits.most_s)
         self.count += 1
         return delay_s

@@ -23,6 +23,8 @@ from freehold.ledger.open import Fsync, is_remote, open_ledger
 SOCKET_PATH_BYTES = 103
 """A Unix socket's path is at most this long (macOS; Linux allows four more)."""
 BACKLOG = 1024
+LOADING_S = 30.0
+"""A Redis that reads its data is waited for, before anything starts. Later, whoever needs it tries again."""
 
 
 _OWN = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound here, only named
@@ -122,7 +124,7 @@ def _locked(path: Path, where: str, setting: str) -> Iterator[None]:
 def _take_over(store: str, fsync: Fsync) -> None:
     """Make or check the ledger. Nobody works on a file yet: what is marked as running lost its worker with the whole
     server, no death that a request could be blamed for. A remote ledger may be others' too; leases tell who lives."""
-    ledger = open_ledger(store, fsync=fsync)
+    ledger = open_ledger(store, fsync=fsync, loading_s=LOADING_S)
     if is_remote(store):
         ledger.close()
         return

@@ -58,6 +58,27 @@ class Staff:
     def crew_of(self, child: Child) -> Crew | None:
         return next((crew for crew in self.crews if child in crew.members), None)
 
+    def proved(self, child: Child) -> None:
+        """It is ready."""
+        crew = self.crew_of(child)
+        if crew is not None:
+            crew.proven = True
+
+    def proven(self, child: Child) -> bool:
+        """What it serves has been ready to be served, by it or by another."""
+        crew = self.crew_of(child)
+        return crew is not None and crew.proven
+
+    def others_serve(self, child: Child) -> bool:
+        """The server is of use without this worker, and to be kept. Of one who was to take another's place that is no
+        matter: the other stays."""
+        crew = self.crew_of(child)
+        if crew is None or crew.is_relief(child):
+            return False
+        kin = crew.members if crew.on_demand else self.workers  # other models are no reason to try for ever
+        others = [each for each in kin if each is not child and not each.leaving]
+        return any(each.ready_at_s is not None or each.restarts.sound for each in others)
+
     def named(self, name: str) -> Child | None:
         """The worker of that name."""
         return next((child for child in self.workers if child.name == name), None)

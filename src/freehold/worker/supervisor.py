@@ -25,7 +25,7 @@ from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.pipes import Pipes
 from freehold.worker.repertoire import employed
-from freehold.worker.restarts import Limits
+from freehold.worker.restarts import End, Limits, limits_within
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.staff import Staff
@@ -38,6 +38,8 @@ LAST_WORDS_S = 5.0
 """The gateway keeps the drain limit itself; then it has this long to tell those it cuts off."""
 LEAVE_S = 3.0
 """What workers get at least to leave in, once the gateway is gone."""
+GIVE_BACK_S = 2.0
+"""At the second signal they give back what isn't finished."""
 TURN_S = 1.0
 
 
@@ -53,9 +55,9 @@ class Supervisor:
         roll out is found. `reread`: the settings as they are now written."""
         self._config = config
         self._specs = specs
-        self._on_event = on_event
+        self._tell = on_event
         self._program = tuple(program)
-        self._limits = limits or _limits(config)
+        self._limits = limits or limits_within(config.server.restart_most_s)
         self._site = site
         self._settle = settle
         self._reread = reread
@@ -119,9 +121,8 @@ class Supervisor:
         if not self._closing or self._finishes():
             self._changed |= self._repertoire.turn(now_s)
             self._changed |= self._staff.tend(now_s)
-        if not self._closing and self._control.rollout is not None and not self._control.rollout.over:
-            self._control.rollout.turn(now_s)
-            self._changed = True
+        if not self._closing:
+            self._changed |= self._control.turn(now_s)
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
@@ -175,6 +176,7 @@ class Supervisor:
                 case "loading":
                     self._tell(told)
                 case "ready":
+                    self._staff.proved(child)
                     self._repertoire.ready(child, report.card)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                 case "serving":
@@ -203,6 +205,7 @@ class Supervisor:
         now_s = time.monotonic()
         pid, failure = child.pid, child.failure
         ready_s = None if child.ready_at_s is None else now_s - child.ready_at_s
+        code = child.exit_code() or 0
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
@@ -218,7 +221,12 @@ class Supervisor:
             self._gone(child, reason, well)
             return
         try:
-            delay_s = child.restarts.after(ready_s, child.name, reason, failure)
+            delay_s = child.restarts.after(
+                End(reason, ready_s, code, failure),
+                child.name,
+                proven=self._staff.proven(child),
+                others_serve=self._staff.others_serve(child),
+            )
         except FreeholdError as error:
             self._given_up(child, error)
             return
@@ -263,6 +271,11 @@ class Supervisor:
         while any(child.process is not None for child in children) and time.monotonic() < end_s:
             self._turn(signals, pipe)
         for child in children:
+            child.signal(signal.SIGTERM)
+        end_s += GIVE_BACK_S
+        while any(child.process is not None for child in children) and time.monotonic() < end_s:
+            self._turn(signals, pipe)
+        for child in children:
             if child.process is not None:
                 log.event("process.killed", level="warning", process=child.name, pid=child.pid, why="Its time was up.")
             child.signal(signal.SIGKILL)
@@ -279,21 +292,11 @@ class Supervisor:
     # ---- telling ---------------------------------------------------------------------------------
 
     def _fleet(self) -> Fleet:
-        rollout = self._control.rollout
         now_s = time.monotonic()
-        told = rollout.status(now_s) if rollout is not None else None
-        return Fleet(self._staff.rows(), told, self._repertoire.statuses(now_s))
+        return Fleet(self._staff.rows(), self._control.status(now_s), self._repertoire.statuses(now_s))
 
     def _changes(self, text: str) -> None:
         self._changed = True
         if not log.at_terminal():
             log.event("fleet.change", what=text)
         self._tell(Event(kind="change", detail=text))
-
-    def _tell(self, event: Event) -> None:
-        self._on_event(event)
-
-
-def _limits(config: Config) -> Limits:
-    most_s = config.server.restart_most_s
-    return Limits(first_s=min(Limits().first_s, most_s), most_s=most_s)

@@ -30,6 +30,7 @@ from freehold.errors import (
     Unavailable,
     Unreachable,
 )
+from freehold.tracing import onward
 
 DEFAULT_STREAMS = 64
 MAX_TOP_LOGPROBS = 20
@@ -123,7 +124,8 @@ class RemoteEngine:
             raise InvalidRequest("Embeddings are asked for with `embed`, not `add`.", param="kind")
         serial = next(self._serials)
         self._open[serial] = _Open(request.id, choice)
-        self._link.ask(serial, lambda: Reply(request.id, choice), self._body(request, choice))
+        traceparent = onward(request.traceparent, request.id)
+        self._link.ask(serial, lambda: Reply(request.id, choice, traceparent), self._body(request, choice))
 
     def _body(self, request: Request, choice: int) -> Body:
         return lambda tokens_field: path_and_body(request, choice, self._model, tokens_field)

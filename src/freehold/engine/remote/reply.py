@@ -84,8 +84,10 @@ _decoder = msgspec.json.Decoder(Event)
 class Reply:
     """Counts tokens and keeps the end back until the usage is known, which comes after it."""
 
-    def __init__(self, id: str, choice: int) -> None:
+    def __init__(self, id: str, choice: int, traceparent: str = "") -> None:
         self.id = id
+        self.traceparent = traceparent
+        """A header to ask with."""
         self.choice = choice
         self.offset = 0
         self.ended = False

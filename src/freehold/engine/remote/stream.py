@@ -46,7 +46,8 @@ class Remote:
         path, asked = body(self.tokens_field)
         events = EventStream()
         with translated(self, lambda: reply.offset > 0):
-            async with client.stream("POST", path, json=asked) as response:
+            headers = {"traceparent": reply.traceparent} if reply.traceparent else None
+            async with client.stream("POST", path, json=asked, headers=headers) as response:
                 if response.status_code != 200:
                     self.refuse(response.status_code, await response.aread(), response.headers)
                 async for received in response.aiter_bytes():

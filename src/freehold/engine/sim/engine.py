@@ -78,6 +78,8 @@ class SimEngine:
             versions=profile.versions,
             created_unix_s=int(self.clock.unix_s()),
             pace=card_pace(profile, spec.max_batch or profile.sweet_batch),
+            bandwidth_bytes_per_s=profile.bandwidth_bytes_per_s,
+            revision=profile.name,
         )
         self._kv_limit_tokens = self._kv_capacity()
         return self.card

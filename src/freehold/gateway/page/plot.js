@@ -4,6 +4,7 @@ import { h } from "./dom.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 190;
+const FAR = 2.5; // a limit higher than so many times the data would flatten it
 const PAD = { left: 52, right: 12, top: 12, bottom: 22 };
 
 function s(tag, props, ...children) {
@@ -45,7 +46,8 @@ export class Plot {
       this.legend.replaceChildren();
       return;
     }
-    const most = Math.max(...known, this.limit ? Math.min(this.limit.value, 3 * Math.max(...known)) : 0);
+    const highest = Math.max(...known);
+    const most = this.limit && this.limit.value < FAR * highest ? Math.max(highest, this.limit.value) : highest;
     const step = tidy((most || 1) / 3);
     const top = Math.ceil((most || 1) / step - 1e-9) * step;
     const last = this.times.length - 1;

@@ -4,7 +4,8 @@ import { h } from "./dom.js";
 import { ms } from "./figures.js";
 
 export const number = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") : value >= 10 ? String(Number(value.toFixed(1))) : value >= 0.1 || value === 0 ? String(Number(value.toFixed(2))) : value.toPrecision(2));
-export const usd = (value) => (value === 0 ? "$0" : Math.abs(value) >= 1 ? `$${value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 })}` : `$${Number(value.toPrecision(3)).toLocaleString("en", { maximumSignificantDigits: 3, maximumFractionDigits: 12 })}`);
+export const usd = (value) => (value < 0 ? "-" : "") + dollars(Math.abs(value));
+const dollars = (value) => (value === 0 ? "$0" : value >= 1 ? `$${value.toLocaleString("en", { maximumFractionDigits: 2, minimumFractionDigits: 2 })}` : `$${value.toLocaleString("en", { maximumSignificantDigits: 3 })}`);
 export const percent = (share) => `${Number((100 * share).toFixed(share > 0.995 && share < 1 ? 2 : 1))}%`;
 
 /** The verdict first, then each objective with how much of what it allows is used. */

@@ -11,9 +11,9 @@ from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
-from freehold.gateway.inbox import Reader
 from freehold.gateway.limits import check_against, storable
 from freehold.gateway.marks import Seen, seen_by
+from freehold.gateway.reader import Reader
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.items import conversation, kept_items, messages_of, without_instructions
 from freehold.gateway.responses.live import as_recorded, tell
@@ -65,7 +65,7 @@ class Responses:
             return
         inbox = await self.desk.submit(request, resumable_s=call.resumable_s)
         request = inbox.request
-        async with Follower(self.desk, inbox, receive) as reader:
+        async with Follower(self.desk, call, receive, inbox) as reader:
             writer = Writer(request.id, told, request.received_unix_s)
             if wanted.stream:
                 await self._stream(call, reader, writer, send)
@@ -85,6 +85,7 @@ class Responses:
             if chunk.failure is not None:
                 raise from_failure(chunk.failure)
         note_first(call, reader.inbox)
+        reader.inbox.streamed = True
         await self._tell(reader, writer, send)
 
     async def _tell(self, reader: Reader, writer: Writer, send: Send) -> None:
@@ -112,7 +113,7 @@ class Responses:
         entry, told = await self.entry(seen.id, call, kept=False)
         inbox = await self.desk.follow([seen.id], call.tenant, call.resumable_s)
         writer = Writer(seen.id, told, entry.request.received_unix_s, *seen.place)
-        async with Follower(self.desk, inbox, receive) as reader:
+        async with Follower(self.desk, call, receive, inbox) as reader:
             await self._tell(reader, writer, send)
 
     async def _history(self, previous_id: str | None, call: Call) -> list[Json]:

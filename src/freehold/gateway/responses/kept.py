@@ -9,7 +9,8 @@ from freehold.core import Json
 from freehold.errors import Conflict, InvalidRequest
 from freehold.gateway.call import Call
 from freehold.gateway.desk import Desk
-from freehold.gateway.inbox import Inbox, Reader
+from freehold.gateway.inbox import Inbox
+from freehold.gateway.reader import Reader
 from freehold.gateway.responses.create import Responses, replay
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.live import tell, tell_kept, until_done

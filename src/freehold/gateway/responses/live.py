@@ -13,7 +13,7 @@ import msgspec
 from freehold.core import Chunk
 from freehold.errors import ResumeFailed
 from freehold.gateway.desk import Desk
-from freehold.gateway.inbox import ClientGone, Reader
+from freehold.gateway.reader import ClientGone, Reader
 from freehold.gateway.responses.events import Writer
 from freehold.gateway.responses.object import Outcome, outcome_of
 from freehold.gateway.usage import Counter

@@ -52,4 +52,15 @@ for _, name in ipairs(redis.call('ZRANGE', key('keys'), 0, -1)) do
     local id = redis.call('HGET', name, 'id')
     if not id or redis.call('EXISTS', key('r', id)) == 0 then complain(name, 'belongs to no request') end
 end
+local all_bytes = 0
+for _, id in ipairs(redis.call('ZRANGE', key('fu'), 0, -1)) do
+    local size = 0
+    for _, content in ipairs(redis.call('HVALS', key('fs', id))) do
+        size = size + #content
+    end
+    all_bytes = all_bytes + size
+    if tonumber(redis.call('HGET', key('f', id), 'bytes')) ~= size then complain(id, 'has a wrong count of bytes') end
+    if redis.call('HLEN', key('fs', id)) ~= redis.call('ZCARD', key('fn', id)) then complain(id, 'has lost sheets') end
+end
+if tonumber(redis.call('GET', key('folder-bytes')) or 0) ~= all_bytes then complain('folders', 'have wrong sums') end
 return wrong

@@ -9,6 +9,8 @@
 --   PREFIX:due        ids by deadline;  PREFIX:all, PREFIX:poisoned  ids by arrival
 --   PREFIX:kept, PREFIX:others, PREFIX:unread  ended ids by when they ended
 --   PREFIX:n:KIND     ids of notes by when they are due;  PREFIX:nb:KIND  their blobs by id
+--   PREFIX:f:ID       a folder;  PREFIX:fs:ID  its sheets by number;  PREFIX:fn:ID  their numbers in order
+--   PREFIX:fk:KIND:TENANT  folders by arrival;  PREFIX:fu  by the end of their time;  PREFIX:folder-seq, folder-bytes
 --   PREFIX:k:...      idempotency keys;  PREFIX:lanes, PREFIX:shares  fair shares
 -- States: 0 queued, 1 running, 2 done. cancel: 1 by somebody, 2 by the deadline.
 
@@ -162,4 +164,22 @@ local function drop(id)
     for _, set_name in ipairs({'all', 'poisoned', 'kept', 'others', 'unread'}) do
         redis.call('ZREM', key(set_name), id)
     end
+end
+
+local function folder_row(id)
+    local f = redis.call('HMGET', key('f', id), 'kind', 'tenant', 'label', 'until', 'version', 'bytes')
+    return f[1] and {id, unpack(f)}
+end
+
+-- 1, or 0 if it isn't there.
+local function drop_folder(id)
+    local f = redis.call('HMGET', key('f', id), 'kind', 'tenant', 'bytes')
+    if not f[1] then
+        return 0
+    end
+    redis.call('ZREM', key('fk', f[1], f[2]), id)
+    redis.call('ZREM', key('fu'), id)
+    redis.call('DECRBY', key('folder-bytes'), f[3])
+    redis.call('UNLINK', key('f', id), key('fs', id), key('fn', id))
+    return 1
 end

@@ -13,6 +13,10 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', key('keys'), '-inf', seconds(N
     redis.call('ZREM', key('keys'), name)
 end
 
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('fu'), '-inf', seconds(NOW), 'LIMIT', 0, most)) do
+    drop_folder(id)
+end
+
 local function before(age_s)
     return '(' .. seconds(NOW - tonumber(age_s))
 end

@@ -255,7 +255,13 @@ WHERE seq NOT IN (SELECT seq FROM requests)
 UNION ALL
 SELECT 'the pieces of ' || seq || ' have a hole' FROM pieces GROUP BY seq HAVING max(number) <> count(*) - 1
 UNION ALL
-SELECT 'key ' || key || ' belongs to no request' FROM keys WHERE seq NOT IN (SELECT seq FROM requests);
+SELECT 'key ' || key || ' belongs to no request' FROM keys WHERE seq NOT IN (SELECT seq FROM requests)
+UNION ALL
+SELECT 'sheet ' || number || ' of ' || folder || ' belongs to no folder' FROM sheets
+WHERE folder NOT IN (SELECT seq FROM folders)
+UNION ALL
+SELECT 'folder ' || id || ' counts ' || bytes || ' bytes, which is wrong' FROM folders
+WHERE until_unix_s > 0 AND bytes <> coalesce((SELECT sum(length(content)) FROM sheets WHERE folder = folders.seq), 0);
 
 -- name: keep_note
 INSERT INTO notes (kind, id, due_unix_s, blob) VALUES (:kind, :id, :due, :blob)
@@ -272,3 +278,68 @@ UPDATE notes SET due_unix_s = :until WHERE kind = :kind AND id IN (
 
 -- name: drop_note
 DELETE FROM notes WHERE kind = :kind AND id = :id;
+
+-- name: new_folder
+INSERT INTO folders (id, kind, tenant, label, until_unix_s, version)
+VALUES (:id, :kind, :tenant, :label, :until, 1) ON CONFLICT (id) DO NOTHING RETURNING seq;
+
+-- name: put_folder
+UPDATE folders SET tenant = :tenant, label = :label, until_unix_s = :until, version = version + 1
+WHERE id = :id AND kind = :kind AND version = :version RETURNING seq;
+
+-- name: folder
+SELECT id, kind, tenant, label, until_unix_s, version, bytes FROM folders WHERE id = :id;
+
+-- name: newest_folders
+SELECT id, kind, tenant, label, until_unix_s, version, bytes FROM folders INDEXED BY shelf
+WHERE kind = :kind AND tenant = :tenant
+    AND seq < coalesce((SELECT seq FROM folders WHERE id = :after), 9223372036854775807)
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: oldest_folders
+SELECT id, kind, tenant, label, until_unix_s, version, bytes FROM folders INDEXED BY shelf
+WHERE kind = :kind AND tenant = :tenant AND seq > coalesce((SELECT seq FROM folders WHERE id = :after), 0)
+ORDER BY seq LIMIT :limit;
+
+-- name: drop_folder
+-- Gone for everybody, at once; `clear_folders` takes its sheets away bite by bite, for they may be many.
+UPDATE folders SET id = 'gone ' || seq, kind = '', tenant = '', label = '', until_unix_s = 0 WHERE id = :id RETURNING seq;
+
+-- name: drop_ended_folders
+UPDATE folders SET id = 'gone ' || seq, kind = '', tenant = '', label = '', until_unix_s = 0
+WHERE until_unix_s <= :now AND until_unix_s > 0;
+
+-- name: gone_folders
+SELECT seq FROM folders INDEXED BY folder_ends WHERE until_unix_s = 0 LIMIT 100;
+
+-- name: clear_sheets
+-- A bounded bite, so that the write lock is never held long.
+DELETE FROM sheets WHERE folder = :seq AND number IN (
+    SELECT number FROM sheets WHERE folder = :seq ORDER BY number LIMIT 64
+) RETURNING 1;
+
+-- name: clear_folder
+DELETE FROM folders WHERE seq = :seq;
+
+-- name: stands
+SELECT 1 FROM folders WHERE id = :id AND version = :version;
+
+-- name: add_sheet
+INSERT INTO sheets (folder, number, content) VALUES (:seq, :number, :content)
+ON CONFLICT (folder, number) DO NOTHING RETURNING length(content);
+
+-- name: count_bytes
+UPDATE folders SET bytes = bytes + :bytes WHERE seq = :seq;
+
+-- name: folder_seq
+SELECT seq FROM folders WHERE id = :id;
+
+-- name: sheets
+SELECT number, content FROM sheets WHERE folder = (SELECT seq FROM folders WHERE id = :id) AND number > :after
+ORDER BY number LIMIT :limit;
+
+-- name: sheet_numbers
+SELECT number FROM sheets WHERE folder = (SELECT seq FROM folders WHERE id = :id) ORDER BY number;
+
+-- name: folder_bytes
+SELECT coalesce(sum(bytes), 0) FROM folders WHERE until_unix_s > 0;

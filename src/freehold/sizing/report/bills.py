@@ -1,4 +1,4 @@
-"""The sections of a report about money: both bills, where they cross, how many instances, every input.
+"""The sections of a report about money: both bills, where they cross, every input.
 
 None where the folder has nothing for one.
 """
@@ -83,22 +83,6 @@ def staircase(run: Run) -> Section | None:
     rows = tuple((amount(x[i]), usd(steps["own_usd"][i]), usd(steps["api_usd"][i])) for i in every)
     table = Table(head=("answers a month", "own", "API"), rows=rows)
     return Section(title="Where it flips", plot=plot, figures=tuple(named), table=table)
-
-
-def size(run: Run) -> Section | None:
-    """Whatever size.json says in plain values."""
-    told = run.files.get("size.json")
-    if not told:
-        return None
-    command = command_of(run, "size.json")
-    figures = []
-    for key, value in told.items():
-        if isinstance(value, dict) and "value" in value:
-            figures.append(figure_of(value, name=words(key)))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            figures.append(Figure(name=words(key), value=float(value), basis="derived", source=command))
-    text = tuple(value for key, value in told.items() if key in ("sentence", "why") and isinstance(value, str))
-    return Section(title="How many instances", text=text, figures=tuple(figures))
 
 
 def inputs(run: Run) -> Section | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from freehold.core import Json, Record
 from freehold.sizing.figure import Figure, amount, usd
-from freehold.sizing.report import bills, measured
+from freehold.sizing.report import bills, fleet, measured
 from freehold.sizing.report.compare import Change, compare, offered_differ
 from freehold.sizing.report.run import FILES, SAMPLES, Run
 from freehold.sizing.report.sections import Section, Table
@@ -25,12 +25,14 @@ class Document(Record, frozen=True):
 def document(run: Run) -> Document:
     """The report of one folder."""
     made = (
+        fleet.size(run),
         bills.money(run),
         measured.knee(run),
         measured.sweep(run),
+        fleet.traffic(run),
         bills.staircase(run),
         measured.timeline(run),
-        bills.size(run),
+        fleet.scale(run),
         bills.inputs(run),
         measured.machine(run),
     )
@@ -98,6 +100,9 @@ def _verdict(run: Run) -> str:
         answered = int(run.requests.ok.sum())
         share = answered / len(run.requests.ok)
         return f"{answered:,} of {len(run.requests.ok):,} requests were answered ({share:.1%}); no SLO has been judged."
+    scaled = run.files.get("scale.json")
+    if scaled:
+        return str(scaled["sentence"])
     bill = run.files.get("cost.json")
     if bill:
         return f"An answer costs {usd(float(bill['own']['usd_per_answer']))} on own instances."

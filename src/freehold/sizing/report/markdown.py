@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freehold.sizing.figure import shown
 from freehold.sizing.report.document import Document
-from freehold.sizing.report.sections import Section, Table
+from freehold.sizing.report.sections import Section, Table, same_source
 
 
 def markdown(document: Document, made: str) -> str:
@@ -22,7 +22,12 @@ def _section(section: Section) -> list[str]:
     if section.points:
         parts.append("\n".join(f"- {text}" for text in section.points))
     if section.figures:
-        rows = tuple((one.name, shown(one), one.basis, one.source) for one in section.figures)
+        shared = same_source(section.figures)
+        rows = tuple(
+            (one.name, shown(one), one.basis, "" if one.source == shared else one.source) for one in section.figures
+        )
+        if shared:
+            parts.append(f"Where nothing else is said, figures come from: `{shared}`.")
         parts.append(_table(Table(head=("figure", "value", "tag", "how"), rows=rows)))
     if section.table and section.table.rows:
         parts.append(_table(section.table))

@@ -10,9 +10,10 @@ import numpy as np
 from freehold import slo
 from freehold.core import Json
 from freehold.profile import Basis
+from freehold.sizing.dependence import percentile
 from freehold.sizing.figure import Figure, amount
 from freehold.sizing.report.plot import Plot, Rule, Series
-from freehold.sizing.report.run import Requests, Run
+from freehold.sizing.report.run import Floats, Requests, Run
 from freehold.sizing.report.sections import Section, Table, cell, command_of
 from freehold.sizing.verdict import words
 
@@ -42,7 +43,8 @@ def knee(run: Run) -> Section | None:
         text.append(f"Why it breaks: {told['cause']['words']}")
     metric, limit_ms = _bound(told)
     rates = sorted((_rate(one, metric) for one in told.get("rates", [])), key=lambda row: float(row["rate_per_s"]))
-    plot = _latency_plot(rates, capacity, metric, limit_ms) if len(rates) > 1 else None
+    different = len({float(row["rate_per_s"]) for row in rates}) > 1
+    plot = _latency_plot(rates, capacity, metric, limit_ms) if different else None
     head = ("requests/s", f"p50 {metric} ms", "p95 ms", "p99 ms", "seconds", "verdict")
     keys = ("rate_per_s", "p50_ms", "p95_ms", "p99_ms", "seconds", "verdict")
     rows = tuple(tuple(cell(row.get(key)) for key in keys) for row in rates)
@@ -137,7 +139,7 @@ def timeline(run: Run) -> Section | None:
     figures = [
         _measured("answered", 100 * float(requests.ok.mean()), "%", command),
         *(
-            _measured(f"p{p} {name}", float(np.nanpercentile(values, p)), "ms", command)
+            _percentile(f"p{p} {name}", values[np.isfinite(values)], p, command)
             for name, values in (("end to end", requests.latency_ms), ("first token", requests.first_ms))
             if np.isfinite(values).any()
             for p in (50, 95, 99)
@@ -145,10 +147,21 @@ def timeline(run: Run) -> Section | None:
     ]
     rows = tuple((amount(t), amount(p50), amount(p95), str(lost)) for t, p50, p95, lost in times)
     counted = ", ".join(f"{count:,} {name}" for name, count in sorted(requests.outcomes.items()))
-    text = (f"All requests: {counted}. Latency counts from the intended send time, of answered requests.",)
+    text = (
+        f"All requests: {counted}. Latency counts from the intended send time, of answered requests; in brackets where "
+        "a percentile lies at 95 %, neighbours being alike.",
+    )
     head = ("second", "p50 ms", "p95 ms", "not answered")
     return Section(
         title="Over the run", text=text, plot=plot, figures=tuple(figures), table=Table(head=head, rows=rows)
+    )
+
+
+def _percentile(name: str, values_ms: Floats, p: int, command: str) -> Figure:
+    """With the interval that holds although neighbours are alike."""
+    found = percentile(values_ms, p / 100)
+    return Figure(
+        name=name, value=found.value, low=found.low, high=found.high, unit="ms", basis="measured", source=command
     )
 
 

@@ -9,7 +9,7 @@ from freehold.sizing.figure import Figure, shown
 from freehold.sizing.report import plot
 from freehold.sizing.report.document import Document
 from freehold.sizing.report.plot import Plot
-from freehold.sizing.report.sections import Section, Table
+from freehold.sizing.report.sections import Section, Table, same_source
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -63,17 +63,23 @@ def _plot(drawn: Plot, name: str) -> str:
 
 
 def _figures(figures: tuple[Figure, ...], title: str) -> str:
+    shared = same_source(figures)
+    said = (
+        f'<p class="how">Where nothing else is said, figures come from: <code>{_text(shared)}</code></p>'
+        if shared
+        else ""
+    )
     rows = [
         f'<tr role="row"><th scope="row" role="rowheader">{_text(one.name)}</th>'
         f'<td role="cell">{_text(shown(one))}</td><td role="cell"><span class="tag {one.basis}">{one.basis}</span></td>'
-        f'<td role="cell" class="source">{_code(one.source)}</td></tr>'
+        f'<td role="cell" class="source">{"" if one.source == shared else _code(one.source)}</td></tr>'
         for one in figures
     ]
     columns = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in ("figure", "value", "tag", "how"))
     inner = (
         f'<thead role="rowgroup"><tr role="row">{columns}</tr></thead><tbody role="rowgroup">{"".join(rows)}</tbody>'
     )
-    return _scrolled(inner, f"{title}: figures", ' class="figures" role="table"')
+    return _scrolled(inner, f"{title}: figures", ' class="figures" role="table"') + said
 
 
 def _table(table: Table, title: str) -> str:

@@ -21,6 +21,8 @@ from freehold.slo import Objective
 BUCKETS = 72
 """Most points of a plot over time."""
 MUCH_WASTE = 0.05
+FAR_OFF = 2.0
+"""A simulator that must be stretched by more knows too little of what went on."""
 BURSTY = 5.0
 WORTH_A_WORD = 0.001
 """Share of the requests."""
@@ -174,11 +176,13 @@ def _sufficed(shadow: Shadow, stood: Stood) -> Section:
             )
         )
     table = Table(head=("workers", "objectives", "missed", "p99 end to end", "busy"), rows=tuple(rows))
-    text = (
+    text: tuple[str, ...] = (
         f"{shadow.played:,} requests played through so many simulated workers. The simulator's steps were stretched by "
         f"{shadow.slowness:.2f} to take as long for the median request as the real ones took: a simulation proposes, "
         "only a measurement certifies.",
     )
+    if not 1 / FAR_OFF < shadow.slowness < FAR_OFF:
+        text += ("That is far off: something else than the model's steps took the time. Measure with `freehold knee`.",)
     return Section(title="What would have sufficed", text=text, table=table)
 
 

@@ -1,7 +1,8 @@
 """One folder of measurements, read: whatever files are there, and the names of those that aren't.
 
-`manifest.json` and `samples.jsonl` are of `freehold load`; `knee.json`, `sweep.json`, `size.json`, `cost.json` and
-`verdict.json` of the commands of those names. Plain data here: the report shows what it knows and skips the rest.
+`manifest.json` and `samples.jsonl` are of `freehold load`; `knee.json`, `sweep.json`, `size.json`, `scale.json`,
+`cost.json` and `verdict.json` of the commands of those names. Plain data here: the report shows what it knows and
+skips the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FILES = {
     "knee.json": "freehold knee URL --slo ... --out DIR",
     "sweep.json": "freehold sweep --out DIR",
     "size.json": "freehold size URL ... --out DIR",
+    "scale.json": "freehold scale URL URL ... --out DIR",
     "cost.json": "freehold cost DIR",
     "verdict.json": "freehold verdict DIR --api MODEL",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 from freehold.core import Json, Record
@@ -25,6 +26,13 @@ class Section(Record, frozen=True):
     figures: tuple[Figure, ...] = ()
     table: Table | None = None
     """The plot's numbers, or a table of its own."""
+
+
+def same_source(figures: tuple[Figure, ...]) -> str:
+    """The source that most of the figures share, to be said once; empty where there is none."""
+    counts = Counter(figure.source for figure in figures)
+    source, count = counts.most_common(1)[0] if counts else ("", 0)
+    return source if count > 1 else ""
 
 
 def command_of(run: Run, file: str) -> str:

@@ -1,0 +1,2 @@
+-- ARGV: now.
+return redis.call('GET', key('folder-bytes')) or '0'
