@@ -138,7 +138,7 @@ class Fleet:
         return set(self._supervised or {})
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected, on the way, to be started again, or would be if asked, and has not been for `grace_s`."""
+        """Nobody is connected, on the way or to be started again, or would be if asked; not for `grace_s`."""
         if self.someone_coming() or any(worker.state == "dead" for worker in (self._supervised or {}).values()):
             return False
         return not (self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s

@@ -119,10 +119,8 @@ class Supervisor:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
         if not self._closing or self._finishes():
-            self._changed |= self._repertoire.turn(now_s)
-            self._changed |= self._staff.tend(now_s)
-        if not self._closing:
-            self._changed |= self._control.turn(now_s)
+            self._changed |= self._repertoire.turn(now_s) | self._staff.tend(now_s)
+        self._changed |= not self._closing and self._control.turn(now_s)
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
@@ -153,8 +151,8 @@ class Supervisor:
 
     def _finishes(self) -> bool:
         """Models are still loaded for what was accepted: a gateway waits for its answers."""
-        waits = any(gateway.process is not None for gateway in self._staff.gateways)
-        return waits and self._verdict is None and bool(self._repertoire.parts)
+        waits = self._verdict is None and any(gateway.process is not None for gateway in self._staff.gateways)
+        return waits and bool(self._repertoire.parts)
 
     # ---- what happens to a child -----------------------------------------------------------------
 
