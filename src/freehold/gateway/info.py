@@ -79,10 +79,9 @@ def one_model(desk: Desk, name: str) -> Json:
 
 def readiness(desk: Desk) -> tuple[int, Json]:
     """Status and body of /readyz: ready when a request sent now would be worked on."""
-    told: Json = {
-        "workers": dict(Counter(row.state for row in desk.fleet.workers())),
-        "models": {name: model["state"] for name, model in _models(desk).items()},
-    }
+    told: Json = {"workers": dict(Counter(row.state for row in desk.fleet.workers()))}
+    if desk.fleet.offers:
+        told["models"] = {name: model["state"] for name, model in _models(desk).items()}
     if desk.draining:
         return 503, {"status": "not_ready", "reason": "The server is shutting down.", **told}
     ready = desk.fleet.ready()

@@ -202,8 +202,8 @@ class Ready(Answer):
     reason: str
     workers: dict[WorkerState, int]
     """How many are in each state."""
-    models: dict[str, ModelState]
-    """By name."""
+    models: dict[str, ModelState] = {}
+    """By name; only where models are loaded when somebody asks for them."""
 
 
 class PhaseReply(Answer):
