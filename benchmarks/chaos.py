@@ -41,8 +41,7 @@ from report import Claim, finish
 from storm import Redis, Storm
 
 WORKERS = 4
-RATE = 10.0
-"""Requests a second."""
+RATE = 10.0  # requests a second
 PROFILE = Profile(
     name="steady", model="none", engine="sim", machine="any", date="2026-11-25", source="Assumed: 8 ms a step.",
     step=StepLaw(base_ms=8.0), sweet_batch=32, max_batch=32, context_tokens=4096, max_batched_tokens=1 << 20,
@@ -50,12 +49,10 @@ PROFILE = Profile(
 )  # fmt: skip
 
 
-# ---- the server --------------------------------------------------------------------------------------
-
-
 @contextmanager
-def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Process]]:
-    """A server's address and its supervisor. Its log goes through a pipe: a file would be hit by the full disk."""
+def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Process, dict[str, float]]]:
+    """A server's address, its supervisor, and who said when that it is ready. Its log goes through a pipe: a file would
+    be hit by the full disk."""
     save(PROFILE, folder / "steady.json")
     store = ["--set", f"store.url={redis.url}"] if redis else ["--set", f"store.path={folder / 'ledger.sqlite'}"]
     command = [
@@ -76,13 +73,14 @@ def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Proc
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    threading.Thread(target=_drain, args=(process.stderr, folder / "serve.log"), daemon=True).start()
+    ready: dict[str, float] = {}
+    threading.Thread(target=_drain, args=(process.stderr, folder / "serve.log", ready), daemon=True).start()
     told = json.loads(process.stdout.readline() or "{}")
     if told.get("state") != "serving":
         raise SystemExit(f"The server didn't start: {told}; --keep FOLDER keeps its log.")
     threading.Thread(target=process.stdout.read, daemon=True).start()
     try:
-        yield told["url"], psutil.Process(process.pid)
+        yield told["url"], psutil.Process(process.pid), ready
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE_S)
     finally:
@@ -92,11 +90,14 @@ def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Proc
         raise SystemExit(f"The server ended with exit code {process.returncode}; --keep FOLDER keeps its log.")
 
 
-def _drain(stream: Any, path: Path) -> None:
+def _drain(stream: Any, path: Path, ready: dict[str, float]) -> None:
     with path.open("a", encoding="utf-8") as log:
         for line in stream:
             log.write(line)
             log.flush()
+            if '.ready"' in line and line.startswith("{"):
+                said = json.loads(line)
+                ready[said.get("worker") or said.get("process")] = time.time()
 
 
 # ---- the two runs ------------------------------------------------------------------------------------
@@ -145,6 +146,7 @@ class Findings(msgspec.Struct):
 
 def judge(outcomes: list[Outcome], calm: dict[str, Journal], ledger: dict[str, Any]) -> Findings:
     found = Findings()
+    by_key = {entry.request.idempotency_key: entry for entry in ledger.values()}
     for number, outcome in enumerate(outcomes):
         case, journal = outcome.case, outcome.journal
         where = f"{number} {case.name} {journal.id} ({journal.connections} connections)"
@@ -152,7 +154,7 @@ def judge(outcomes: list[Outcome], calm: dict[str, Journal], ledger: dict[str, A
         found.counts["cuts"] += outcome.cuts
         found.counts["refusals"] += journal.refusals
         found.counts["resumed"] += case.deed == "stream" and journal.connections > 1
-        entry = ledger.get(journal.id)
+        entry = ledger.get(journal.id) or by_key.get(outcome.key)  # poisoned before its first token, it has told no id
         if is_poison(entry) and journal.failure:
             found.poisoned += 1
         elif case.deed == "vanish":
@@ -257,14 +259,14 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
     store = redis.url if redis else str(folder / "ledger.sqlite")
     while redis is not None and not redis.answers():
         time.sleep(0.05)
-    with served(folder, redis) as (url, server):
+    with served(folder, redis) as (url, server, ready):
         calm = asyncio.run(undisturbed(url, given.seed, 1 if given.quick else 3))
         journals = {outcome.case.name: outcome.journal for outcome in calm}
         for outcome in calm:
             assert outcome.journal.whole, f"undisturbed, {outcome.case.name} failed: {outcome.journal}"
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
         print(f"undisturbed (the ceiling): {told(calm, journals)}", flush=True)
-        storm = Storm(server, given.seed, given.every, redis, say=not given.quick)
+        storm = Storm(server, given.seed, given.every, redis, say=not given.quick, ready=ready)
         outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
     if redis is not None and not redis.answers():
         redis.start()

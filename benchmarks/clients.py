@@ -39,6 +39,8 @@ class Outcome(msgspec.Struct):
     """One request of a run."""
 
     case: Case
+    key: str
+    """Its idempotency key."""
     journal: Journal
     begun_s: float
     end_s: float = 0.0
@@ -87,10 +89,9 @@ class Clients:
         self._http = httpx.AsyncClient(base_url=url, timeout=httpx.Timeout(30.0), limits=limits, trust_env=False)
 
     def send(self, case: Case) -> None:
-        number = len(self.outcomes)
-        outcome = Outcome(case, Journal(), time.monotonic())
+        outcome = Outcome(case, f"{self._seed}-{len(self.outcomes)}", Journal(), time.monotonic())
         self.outcomes.append(outcome)
-        self._tasks.add(asyncio.create_task(self._one(outcome, number)))
+        self._tasks.add(asyncio.create_task(self._one(outcome)))
 
     async def all_ended(self) -> None:
         self.until_s = time.monotonic() + PATIENCE_S
@@ -100,9 +101,9 @@ class Clients:
                 task.result()
         await self._http.aclose()
 
-    async def _one(self, outcome: Outcome, number: int) -> None:
+    async def _one(self, outcome: Outcome) -> None:
         case = outcome.case
-        ask = Ask(case.path, case.body, f"{self._seed}-{number}")
+        ask = Ask(case.path, case.body, outcome.key)
         if case.deed == "stream":
             while not outcome.journal.over and time.monotonic() < self.until_s:
                 await read(self._http, ask, outcome.journal, until_s=time.monotonic() + 5.0, cut=self._cutter(outcome))

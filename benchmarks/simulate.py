@@ -5,13 +5,15 @@
 Speed: requests with lengths like a chat's through 4 instances, and through 10,000 in cells, on one core. The ceiling
 is reading and writing the trace's columns once. Truth: `freehold serve` plays a profile in real time, `freehold knee`
 finds where it breaks the SLO, and the simulator says the same from the profile alone; what HTTP, queue and a busy
-machine add is the difference. The last line is one JSON object.
+machine add is the difference. Half a minute of measuring knows the knee to a quarter only, so the quick run asks how
+far outside of the measured interval the simulation lies. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -28,12 +30,12 @@ from freehold.slo import parse
 from report import Claim, finish
 from sides import Served
 
-SLO = "p99 e2e < 1s"
+SLO = "p99 e2e < 500ms"
 INPUT, OUTPUT = 64, 32
 LIVE = Profile(
     name="steady", model="none", engine="sim", machine="any", date="2026-11-25",
     source="Assumed: slow enough that a server on two cores is no limit.",
-    step=StepLaw(base_ms=6.0, prefill_ms_per_token=0.05, sequence_ms=0.6, context_ms_per_token=0.001),
+    step=StepLaw(base_ms=3.0, prefill_ms_per_token=0.025, sequence_ms=0.3, context_ms_per_token=0.0005),
     sweet_batch=8, max_batch=8, context_tokens=4096, basis={"step": "assumed"},
 )  # fmt: skip
 
@@ -44,7 +46,7 @@ def main() -> int:
     quick = parser.parse_args().quick
     count = 100_000 if quick else 1_000_000
     claims = [speed(count, 4, 0.8), speed(count, 10_000, 0.8)]
-    claims.append(truth("30s" if quick else "4min"))
+    claims.append(truth("30s", within=True) if quick else truth("4min"))
     return finish("simulate", claims)
 
 
@@ -75,8 +77,9 @@ def speed(count: int, instances: int, load: float) -> Claim:
     return Claim(f"seconds for a million requests on {instances:,} instances", took_s / count * 1e6, "<=", 60.0)
 
 
-def truth(longest: str) -> Claim:
-    """|simulated over measured - 1|, in requests/s at the SLO."""
+def truth(longest: str, *, within: bool = False) -> Claim:
+    """|simulated over measured - 1|, in requests/s at the SLO; `within`: over the nearer end of the interval, if it
+    lies outside."""
     rng = np.random.default_rng(1)
     lengths = Work(
         arrival_s=np.cumsum(rng.exponential(1.0, 100)), prompt_tokens=np.full(100, INPUT),
@@ -94,11 +97,14 @@ def truth(longest: str) -> Claim:
         finally:
             server.close()
     found = json.loads(told.splitlines()[-1])
-    error = said / found["knee_per_s"] - 1.0
+    error, low, high = said / found["knee_per_s"] - 1.0, found["low_per_s"], found["high_per_s"] or math.inf
     print(
-        f"{SLO}: measured {found['knee_per_s']:.2f} requests/s (90 %: {found['low_per_s']:.2f} to "
-        f"{found['high_per_s']:.2f}), simulated {said:.2f}: {error:+.1%}"
+        f"{SLO}: measured {found['knee_per_s']:.2f} requests/s (90 %: {low:.2f} to {high:.2f}), simulated {said:.2f}: "
+        f"{error:+.1%}"
     )
+    if within:
+        outside = max(0.0, low / said - 1.0, said / high - 1.0)
+        return Claim("simulated requests/s at the SLO outside the measured interval", outside, "<=", 0.10)
     return Claim("simulated requests/s at the SLO against measured, relative error", abs(error), "<=", 0.10)
 
 

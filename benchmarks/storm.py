@@ -19,9 +19,8 @@ from pathlib import Path
 
 import psutil
 
-OLD_ENOUGH_S = 3.0
-"""Younger processes, which may still load, are mostly spared: five lives in a row that never got ready are the end of
-a server."""
+SPARED = 0.98
+"""Of picks, share that spares processes which still load: on a busy machine nothing would ever come up otherwise."""
 FULL_BYTES = 4096
 FULL_S = 1.0
 UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -59,7 +58,11 @@ class Redis:
 class Storm:
     """Until `kills` processes have been killed; everything random comes from `seed`."""
 
-    def __init__(self, server: psutil.Process, seed: int, every_s: float, redis: Redis | None, say: bool) -> None:
+    def __init__(
+        self, server: psutil.Process, seed: int, every_s: float, redis: Redis | None, say: bool, ready: dict[str, float]
+    ) -> None:
+        """`ready`: name of a worker or `gateway` -> when it said so last (unix seconds)."""
+        self._ready = ready
         self.counts: Counter[str] = Counter()
         self.memory: list[tuple[float, str, int]] = []
         self._server = server
@@ -120,8 +123,8 @@ class Storm:
 
     def _one(self, kind: str) -> psutil.Process | None:
         found = self._children(kind)
-        old = [child for child in found if time.time() - child.create_time() > OLD_ENOUGH_S]
-        pick = old if self._random.random() < 0.98 else found
+        loaded = [child for child in found if self._ready.get(_name(child, kind), 0.0) > child.create_time()]
+        pick = loaded if self._random.random() < SPARED else found
         return self._random.choice(pick) if pick else None
 
     async def _kill(self, kind: str) -> None:
@@ -174,3 +177,8 @@ class Storm:
         task = asyncio.create_task(run())
         self._later.add(task)
         task.add_done_callback(self._later.discard)
+
+
+def _name(child: psutil.Process, kind: str) -> str:
+    """As the server's log has it; a worker gives its process its name."""
+    return kind if kind == "gateway" else str(child.name()).removeprefix("fh-")

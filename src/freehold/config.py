@@ -26,6 +26,7 @@ from freehold.settings import (
     LogConfig,
     ModelConfig,
     ObserveConfig,
+    PipeConfig,
     ServerConfig,
     StoreConfig,
 )
@@ -39,6 +40,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    pipe: PipeConfig = field(default_factory=PipeConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
     log: LogConfig = field(default_factory=LogConfig)
     home: Path = field(default_factory=lambda: home_dir())

@@ -90,6 +90,8 @@ class Request(Record, frozen=True):
     """The same tenant's same key within a day means the same request."""
     fingerprint: str = ""
     """Digest of the body that came with the key: another body under the same key is a conflict."""
+    gateway: str = ""
+    """Which one's client asked, where there are several: it is told of the answer unasked."""
 
 
 # ---- what comes back -----------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""The token pipe: frames between a gateway and its workers over one Unix (or TCP) stream socket.
+"""The token pipe: frames between a gateway and its workers over one stream socket: a Unix one within a supervisor's own
+processes, TCP between supervisors, where both sides first prove who they are (`Challenge`, `Proof`, `Welcome`).
 
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
@@ -15,26 +16,58 @@ from typing import Literal
 import msgspec
 
 from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
+from freehold.model_status import ModelStatus
 from freehold.sketch import Told as Sketched
 
 MAX_FRAME_BYTES = 64 << 20
+VERSION = 1
+"""Of the frames between supervisors, whose programs may differ in age."""
 
 
-def owner(worker: str, pid: int) -> str:
-    """Who holds a claim in the ledger: one life of a worker. Its successor has the same name, not the same claims."""
-    return f"{worker}:{pid}"
+def owner(worker: str, pid: int, life: str = "") -> str:
+    """Who holds a claim in the ledger: one life of a worker. Its successor has the same name, not the same claims.
+    `life` tells those apart that have one pid: containers number their processes alike at each start."""
+    return f"{worker}:{pid}:{life}" if life else f"{worker}:{pid}"
+
+
+def life_of(owner: str) -> str:
+    """An owner by name and pid alone: as its supervisor knows it."""
+    return ":".join(owner.split(":")[:2])
 
 
 class Frame(msgspec.Struct, array_like=True, tag_field="t"):
     """Base of all frames; the class name is the tag."""
 
 
+class Challenge(Frame, tag="challenge"):
+    """First frame of a gateway over TCP: who comes shall prove that it may use the store (`handshake.py`)."""
+
+    version: int
+    nonce: bytes
+
+
+class Proof(Frame, tag="proof"):
+    """The answer, and what the gateway shall prove in turn."""
+
+    nonce: bytes
+    mac: bytes
+
+
+class Welcome(Frame, tag="welcome"):
+    """Who this gateway is: the one that requests name as theirs. `mac` is its proof; empty on a Unix socket."""
+
+    gateway: str
+    mac: bytes = b""
+
+
 class Hello(Frame, tag="hello"):
-    """First frame of a worker. `card` is None until the model is loaded. Its claims are under `owner(worker, pid)`."""
+    """First frame of a worker. `card` is None until the model is loaded. Its claims are under
+    `owner(worker, pid, life)`."""
 
     worker: str
     pid: int
     card: ModelCard | None = None
+    life: str = ""
 
 
 class StepSums(msgspec.Struct, array_like=True, frozen=True):
@@ -91,9 +124,10 @@ class Cancel(Frame, tag="cancel"):
 
 
 class Follow(Frame, tag="follow"):
-    """Tell all of a request from its beginning: the gateway is new to it, or missed something."""
+    """Tell all of a request from its beginning, and what comes: the gateway is new to it, or missed something."""
 
     id: str
+    gateway: str = ""
 
 
 class Drain(Frame, tag="drain"):
@@ -141,32 +175,6 @@ class RolloutStatus(Record, frozen=True):
     new_p99_ms: float | None = None
 
 
-ModelState = Literal["unloaded", "loading", "loaded", "unloading", "failed"]
-"""unloaded: it is loaded when somebody asks for it. failed: it could not be loaded, and is tried again later."""
-
-
-class ModelStatus(Record, frozen=True):
-    """One of several models that take turns in memory, as their supervisor sees it."""
-
-    name: str
-    state: ModelState
-    engine: str
-    source: str
-    """Where the weights come from, in words."""
-    card: ModelCard | None = None
-    """As it was when it was loaded last."""
-    memory_bytes: int = 0
-    """What it takes loaded: measured once it was, else estimated from its files."""
-    load_s: float = 0.0
-    """What loading it takes; likewise."""
-    ready_in_s: float = 0.0
-    """When it could serve."""
-    failure: Failure | None = None
-    """Why it could not be loaded the last time."""
-    retry_in_s: float = 0.0
-    """failed: until it is tried again."""
-
-
 class Fleet(Frame, tag="fleet"):
     """The supervisor's view of all its workers, dead and restarting ones included."""
 
@@ -175,6 +183,10 @@ class Fleet(Frame, tag="fleet"):
     """The last one."""
     models: list[ModelStatus] = []
     """Those that are loaded when somebody asks for them; empty where a model stays once it is loaded."""
+    host: str = ""
+    """The name of its place; empty where there is only one."""
+    ended: list[str] = []
+    """Lives (`life_of` their owners) that ended lately: a connection's end alone is no death."""
 
 
 class Wanted(Frame, tag="wanted"):
@@ -231,7 +243,10 @@ class Told(Frame, tag="told"):
     failure: Failure | None = None
 
 
-AnyFrame = Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet | Wanted | Ask | Told
+AnyFrame = (
+    Challenge | Proof | Welcome | Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet
+    | Wanted | Ask | Told
+)  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AnyFrame)
@@ -246,19 +261,20 @@ def encode(frame: Frame) -> bytes:
 class Reader:
     """Splits a byte stream into frames. Feed it what the socket gave; it yields what is complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.most_bytes = most_bytes
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[AnyFrame]:
-        """Frames completed by `data`. Raises `ValueError` on a frame over `MAX_FRAME_BYTES` and
+        """Frames completed by `data`. Raises `ValueError` on a frame over `most_bytes` and
         `msgspec.DecodeError` on one that isn't ours: the peer is broken, close the connection."""
         self._buffer += data
         frames: list[AnyFrame] = []
         start = 0
         while len(self._buffer) - start >= 4:
             length = int.from_bytes(self._buffer[start : start + 4], "little")
-            if length > MAX_FRAME_BYTES:
-                raise ValueError(f"frame of {length} bytes, over the limit of {MAX_FRAME_BYTES}")
+            if length > self.most_bytes:
+                raise ValueError(f"frame of {length} bytes, over the limit of {self.most_bytes}")
             if len(self._buffer) - start - 4 < length:
                 break
             frames.append(_decoder.decode(memoryview(self._buffer)[start + 4 : start + 4 + length]))

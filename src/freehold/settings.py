@@ -21,6 +21,7 @@ class ServerConfig:
     mode: Literal["hybrid", "stateful", "stateless"] = setting(
         "hybrid", "stateful: warm workers and no queue. stateless: a fresh process for every request, with limits."
     )
+    name: str = setting("", "What this host is called among others that share a store; default: its host name.")
     api_keys: Literal["auto", "on", "off"] = setting("auto", "auto: keys are required unless the host is loopback.")
     cors_origins: tuple[str, ...] = setting((), "Browser origins allowed to call the API; none by default.")
     max_body_bytes: int = setting(4 << 20, "Largest request body.")
@@ -109,6 +110,16 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class PipeConfig:
+    host: str = setting(
+        "127.0.0.1",
+        "Where a gateway listens for workers of other hosts, with a shared store. It is authenticated, not encrypted.",
+    )
+    port: int = setting(0, "Port for them: the first free one of this and the nine after it; 0 picks any free one.")
+    address: str = setting("", "Host that they dial, where it isn't pipe.host: a name, or an address outside a NAT.")
+
+
+@dataclass(frozen=True, slots=True)
 class ObserveConfig:
     recording: Literal["on", "off"] = setting("on", "off: no windows, no history, no alerts; only the plain counters.")
     slo: str = setting("", "What is promised, as in `p99 e2e < 500ms, p95 ttft < 200ms`: goodput and alerts go by it.")
@@ -137,6 +148,7 @@ SECTIONS: dict[str, type[Any]] = {
     "model": ModelConfig,
     "engine": EngineConfig,
     "store": StoreConfig,
+    "pipe": PipeConfig,
     "observe": ObserveConfig,
     "log": LogConfig,
 }

@@ -18,14 +18,16 @@ PATIENCE_S = 120.0
 class Served:
     """`with Served(home, "sim:instant") as server:`; `told` is the JSON line it printed when it served."""
 
-    def __init__(self, home: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, environ: Mapping[str, str] | None = None, command: str = "serve"
+    ) -> None:
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self.environ = {**os.environ, "FREEHOLD_HOME": str(home), **(environ or {})}
         self.log = home / "serve.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*FREEHOLD, "serve", *arguments, "--port", "0", "--json"],
+                [*FREEHOLD, command, *arguments, *(() if command == "work" else ("--port", "0")), "--json"],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -48,23 +48,29 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_an_answer_with_its_samples(server: Served, tmp_path: Path) -> None:
+def test_the_knee_of_a_trace_with_its_samples(server: Served, trace: Path, tmp_path: Path) -> None:
     out = tmp_path / "kept"
-    code, told, words = ask(server, "--slo", "p95 e2e < 2s", "--seconds", "7", "--out", str(out))
+    asked = ("--trace", str(trace), "--slo", "p95 e2e < 2s", "--seconds", "6", "--out", str(out))
+    code, answer, words = told(server, "knee", *asked)
     assert code == 0, words
-    assert told["outcome"] in ("found", "beyond")
-    assert isinstance(told["knee_per_s"], float)
-    assert told["recommended_per_s"] == pytest.approx(0.8 * told["knee_per_s"])
-    assert told["cause"]
-    assert told["rates"]
+    assert "don't fit a context" in words
+    assert answer["outcome"] in ("found", "beyond")
+    assert answer["recommended_per_s"] == pytest.approx(0.8 * answer["knee_per_s"])
+    assert answer["cause"]
+    assert answer["rates"]
     kept = json.loads((out / "knee.json").read_text())
-    assert kept | told == kept  # and what a plan needs beside it
+    assert kept | answer == kept  # and what a plan needs beside it
+    loads = [json.loads(path.read_text())["load"] for path in sorted(out.glob("trial-*/manifest.json"))]
+    assert {load["arrivals"] for load in loads if load["loop"] == "open"} == {"replay"}
     trials = sorted(out.glob("trial-*/samples.jsonl"))
-    assert len(trials) >= len(told["ladder"]) + len(told["rates"])  # a rung may be cut off
+    samples = [json.loads(line) for path in trials for line in path.read_text().splitlines()]
+    assert not [each for each in samples if each["outcome"] == "failed"]  # cut to the context, none is refused
+    assert len({each["input_tokens"] for each in samples if each["outcome"] == "ok"}) > 10
+    assert len(trials) >= len(answer["ladder"]) + len(answer["rates"])  # a rung may be cut off
     assert all(path.stat().st_size for path in trials)
-    code, told, _ = ask(server, "--slo", "p95 e2e < 2s", "--out", str(out))
+    code, answer, _ = told(server, "knee", *asked)
     assert code == 2
-    assert "answer in it already" in str(told)
+    assert "answer in it already" in str(answer)
 
 
 def test_no_rate_is_an_answer(server: Served) -> None:
@@ -92,22 +98,6 @@ def test_an_unreachable_server(tmp_path: Path) -> None:
     done = freehold("knee", "http://127.0.0.1:9", "--slo", "p99 e2e < 1s", home=tmp_path)
     assert done.returncode == 5
     assert "Nobody answers" in done.stderr
-
-
-def test_the_knee_of_a_trace(server: Served, trace: Path, tmp_path: Path) -> None:
-    out = tmp_path / "kept"
-    code, _, words = told(
-        server, "knee", "--trace", str(trace), "--slo", "p95 e2e < 2s", "--seconds", "5", "--out", str(out)
-    )
-    assert code == 0, words
-    assert "don't fit a context" in words
-    loads = [json.loads(path.read_text())["load"] for path in sorted(out.glob("trial-*/manifest.json"))]
-    replayed = [load for load in loads if load["loop"] == "open"]
-    assert replayed
-    assert all(load["arrivals"] == "replay" for load in replayed)
-    samples = [json.loads(line) for path in out.glob("trial-*/samples.jsonl") for line in path.read_text().splitlines()]
-    assert not [each for each in samples if each["outcome"] == "failed"]  # cut to the context, none is refused
-    assert len({each["input_tokens"] for each in samples if each["outcome"] == "ok"}) > 10
 
 
 def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Path, tmp_path: Path) -> None:

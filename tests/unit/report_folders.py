@@ -49,3 +49,32 @@ def rate_of(per_s: float, p50_ms: float) -> dict[str, object]:
     """One rate as `freehold knee` tells it."""
     spread = {name: {"value": p50_ms * times} for name, times in (("p50", 1.0), ("p95", 1.5), ("p99", 2.0))}
     return {"row": {"rate_per_s": per_s, "seconds": 60.0, "latencies": {"e2e": spread}}, "verdict": "pass"}
+
+
+def with_fleet(folder: Path) -> Path:
+    """What `freehold size` and `freehold scale` leave there: three instances hold, two workers bring 1.7 times one."""
+    slo = "p99 e2e < 500ms"
+    tried = [(1, 0.8), (2, 0.12), (3, 0.006), (4, 0.0)]
+    sized = {
+        "sentence": "3 instances would hold this SLO on this traffic, 4 with a spare.", "instances": 3,
+        "cut": "5.0% of the requests of conv.csv were cut.", "cut_share": 0.05, "instances_with_spare": 4,
+        "erlang_c_instances": 3, "requests_played": 1200, "mean_requests_per_s": 9.0, "peak_requests_per_s": 12.0,
+        "utilisation_mean": 0.6, "utilisation_peak": 0.8, "simulated_capacity_per_s": 5.2, "simulation_error": 0.04,
+        "law_error": 0.03, "law_source": "4096 steps that URL logged", "capacity_per_instance": {"rate_per_s": 5.0},
+        "tried": [
+            {"instances": n, "kept": [{"objective": slo, "allowed": 0.01, "missed": missed}]} for n, missed in tried
+        ],
+        "per_minute": [[i + 0.5, 8 + (i % 5)] for i in range(30)], "command": "freehold size URL --trace conv.csv",
+    }  # fmt: skip
+    (folder / "size.json").write_text(json.dumps(sized))
+    rows = [("horizontal", 1, 8, 50.0, 1.0), ("horizontal", 2, 16, 85.0, 0.85), ("vertical", 1, 16, 62.0, None)]
+    levels = [
+        {"kind": kind, "instances": n, "users": users, "per_s": per_s, "low": per_s * 0.95, "high": per_s * 1.05,
+         "tokens_per_s": per_s * 64, "p50_ms": 140.0, "p99_ms": 200.0, "usd_per_million_tokens": 0.03,
+         "scaled": share and {"efficiency": share, "low": share - 0.05, "high": share + 0.05}}
+        for kind, n, users, per_s, share in rows
+    ]  # fmt: skip
+    scaled = {"sentence": "2 workers answer 1.70 times as much as 1.", "unit": "workers", "levels": levels}
+    scaled |= {"lost": {"routing": 0.1, "hardware": 0.05, "client": 0.0}, "command": "freehold scale starter"}
+    (folder / "scale.json").write_text(json.dumps(scaled))
+    return folder

@@ -1,4 +1,6 @@
-"""Asking a worker for its steps: who can't tell says why, and an answer that comes too late hurts nobody."""
+"""Asking a worker for its steps: who can't tell says why, and an answer that comes too late hurts nobody. And whose
+word counts where several hosts share a store.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import asyncio
 
 import pytest
 
-from freehold.core import ModelCard, StepRecord, WorkerStatus
+from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
 from freehold.errors import NotFound, Unavailable
 from freehold.gateway import fleet as fleets
 from freehold.gateway.fleet import Fleet
@@ -22,6 +24,7 @@ class Line:
     def __init__(self, fleet: Fleet, worker: str, *, answers: bool) -> None:
         self.worker = worker
         self.owner = f"{worker}:1"
+        self.far = False
         self.asked: list[AskSteps] = []
         self._fleet = fleet
         self._answers = answers
@@ -84,3 +87,42 @@ def test_who_is_to_be_started_again_is_no_reason_to_give_up() -> None:
     assert not fleet.hopeless(15.0)
     fleet.supervised([WorkerStatus(name="worker-1", pid=0, state="stopped")])
     assert fleet.hopeless(15.0)
+
+
+def row(name: str, state: WorkerState = "ready", pid: int = 1) -> WorkerStatus:
+    return WorkerStatus(name=name, pid=pid, state=state)
+
+
+def test_only_one_s_own_supervisor_says_who_lives_and_every_one_says_who_is_there() -> None:
+    fleet = Fleet()
+    fleet.supervised([row("far.worker-1"), row("far.worker-2", "hung")], "far", own=False)
+    assert fleet.alive() is None
+    fleet.supervised([row("near.worker-1", "loading"), row("near.worker-2", "dead")], "near")
+    assert fleet.alive() == {"near.worker-1:1"}
+    assert fleet.own_names() == {"near.worker-1", "near.worker-2"}
+    assert [each.name for each in fleet.workers()][:2] == ["far.worker-1", "far.worker-2"]
+    assert (fleet.host_of("far.worker-2"), fleet.host_of("near.worker-1"), fleet.host_of("x")) == ("far", "near", None)
+    fleet.unsupervised("far")
+    assert fleet.host_of("far.worker-2") is None
+    assert fleet.alive() == {"near.worker-1:1"}
+
+
+def test_a_gateway_without_workers_waits_for_those_that_work_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ask() -> None:
+        fleet = Fleet()
+        fleet.supervised([])
+        with pytest.raises(Unavailable):
+            await fleet.card(None)  # nobody works anywhere
+        fleet.elsewhere = True
+        assert not fleet.hopeless(-1.0)
+        asked = asyncio.ensure_future(fleet.card(None))
+        await asyncio.sleep(0)
+        fleet.hello(Line(fleet, "far.worker-1", answers=False), 1, CARD)
+        assert await asked == CARD
+        fleet = Fleet()
+        fleet.elsewhere = True
+        monkeypatch.setattr(fleets, "FAR_WAIT_S", 0.01)
+        with pytest.raises(Unavailable):
+            await fleet.card(None)  # they are out of reach
+
+    asyncio.run(ask())

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from freehold.core import Chunk, Request, Usage, WorkerStatus
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
+from freehold.gateway.inbox import Inbox, Reader
 from freehold.gateway.losses import orphans, worker_gone
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
@@ -92,3 +96,28 @@ def test_an_end_that_was_told_while_the_ledger_was_away_is_not_lost_with_its_wor
         await ledger.close()
 
     run(path, main())
+
+
+def test_the_time_to_come_back_in_counts_from_when_the_last_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        ledger = AsyncLedger(lambda: SqliteLedger(tmp_path / "new.sqlite"))
+        await ledger.start()
+        desk = Desk(ledger, Fleet(), ServerConfig(), Metrics(), lambda work: asyncio.ensure_future(work))
+        inbox = Inbox([request("a", False)], resumable_s=9.0)
+        desk.inboxes["a"] = inbox
+        timers: list[Callable[[], object]] = []
+        monkeypatch.setattr(
+            asyncio.get_running_loop(), "call_later", lambda seconds, call, *given: timers.append(partial(call, *given))
+        )
+        desk.leave(Reader(inbox, cancels=True))
+        desk.leave(Reader(inbox, cancels=True))  # it came back, and is cut off again
+        timers[0]()
+        assert "a" in desk.inboxes
+        timers[1]()
+        assert "a" not in desk.inboxes
+        monkeypatch.undo()
+        await ledger.close()
+
+    asyncio.run(main())

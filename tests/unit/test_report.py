@@ -18,7 +18,7 @@ from freehold.sizing.report import document, page, plot
 from freehold.sizing.report.compare import compare
 from freehold.sizing.report.plot import Band, Plot, Rule, Series
 from freehold.sizing.report.run import read_run
-from report_folders import make
+from report_folders import make, with_fleet
 
 MONEY = ["--hardware", "rtx-4090", "--set", "api_input_usd=0.4", "--set", "api_output_usd=1.6", "-r", "3M"]
 
@@ -46,6 +46,21 @@ def test_from_a_folder_to_a_page(tmp_path: Path) -> None:
         assert f"## {title}" in text
         assert f">{title}</h2>" in html
     assert [one.split(":")[0] for one in made["missing"]] == ["size.json", "scale.json"]
+
+
+def test_how_many_and_how_they_scale_stand_in_the_report(tmp_path: Path) -> None:
+    folder = with_fleet(make(tmp_path / "run"))
+    made = json.loads(run("report", str(folder), "--json").splitlines()[-1])
+    figures = {figure["name"]: figure for figure in made["figures"]}
+    assert figures["instances"]["value"] == 3
+    assert figures["the simulator's error before it was fitted"]["value"] == pytest.approx(4.0)
+    assert figures["traffic, mean"]["basis"] == "measured"
+    assert figures["efficiency of 2 workers"]["value"] == pytest.approx(85)
+    text = (folder / "report.md").read_text()
+    assert "uneven batches (routing): 10.0%" in text
+    assert "the client itself" not in text  # nothing went there
+    assert "| 2 | p99 e2e < 500ms | 12.00% | 1.00% |" in text
+    assert (folder / "report.html").read_text().count("<svg") == 6
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:

@@ -64,6 +64,13 @@ def test_a_slower_measurement_slows_the_simulator_until_they_agree(alone_per_s: 
     assert simulated_capacity(traffic(10), slowed, SLO) == pytest.approx(0.7 * alone_per_s, rel=0.05)
 
 
+def test_it_is_slowed_far_where_the_guess_is_far_off(alone_per_s: float) -> None:
+    """Told a tenth of what the simulation really carries, it must still find the slowness that fits."""
+    slowness = calibrate(traffic(10), STARTER, SLO, 0.2 * alone_per_s, 0.1 * alone_per_s)
+    slowed = msgspec.structs.replace(STARTER, slowness=slowness)
+    assert simulated_capacity(traffic(10), slowed, SLO) == pytest.approx(0.2 * alone_per_s, rel=0.05)
+
+
 def test_a_faster_measurement_speeds_it_up(alone_per_s: float) -> None:
     slowness = calibrate(traffic(10), STARTER, SLO, 1.4 * alone_per_s, alone_per_s)
     assert slowness < 1
@@ -112,7 +119,18 @@ def test_what_no_number_of_instances_can_keep_is_said() -> None:
     with pytest.raises(UsageError, match="No number of instances"):
         smallest(traffic(5, 200), STARTER, slo.parse("p99 e2e < 1us"))
     with pytest.raises(UsageError, match="out of reach"):
-        calibrate(traffic(5, 200), STARTER, SLO, 10.0, 0.0)
+        calibrate(traffic(5, 200), STARTER, SLO, 0.0, 10.0)
+    with pytest.raises(UsageError, match="contradict"):
+        calibrate(traffic(5, 200), STARTER, slo.parse("p99 e2e < 1us"), 10.0, 0.0)
+
+
+def test_a_law_too_slow_for_the_slo_is_quickened_to_what_was_measured() -> None:
+    """Learnt while the machine was busy: simulated, not even one request alone is in time."""
+    slow = msgspec.structs.replace(STARTER, slowness=100.0)
+    assert simulated_capacity(traffic(10), slow, SLO) == 0.0
+    answer = size(traffic(5), slow, SLO, Capacity(rate_per_s=20.0, low=15.0, high=25.0))
+    assert answer.slowness < 0.5
+    assert answer.instances >= 1
 
 
 @settings(max_examples=30, deadline=None)

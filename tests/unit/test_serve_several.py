@@ -16,7 +16,7 @@ from freehold.engine.base import EngineSpec
 from freehold.errors import DeadlinePassed, ModelError, ModelNotFound, Unavailable, UsageError
 from freehold.gateway.fleet import Fleet
 from freehold.model.source import Source
-from freehold.pipe import ModelStatus
+from freehold.model_status import ModelStatus
 from freehold.worker.expected import PROCESS_BYTES, expected_bytes, expected_load_s
 
 CARD = ModelCard(name="a", engine="sim", source="x", context_tokens=8, max_batch=1)

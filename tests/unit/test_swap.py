@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from freehold.pipe import ModelState
+from freehold.model_status import ModelState
 from freehold.worker.swap import (
     Model,
     Rules,

@@ -19,15 +19,15 @@ from freehold.ledger.sqlite import SqliteLedger
 from freehold.model.source import Source
 from freehold.pipe import AnyFrame, Cancel, Drain, Follow, Frame, Status, Tokens, Wake
 from freehold.worker.loop import WorkLoop
-from freehold.worker.pipe_client import PipeClient
+from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
 
 
-class Wire(PipeClient):
+class Wire(Pipes):
     """A pipe whose other end is this test."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__("", list, clock)
+        super().__init__((), list, clock)
         self.clock = clock
         self.sent: list[Frame] = []
         self.coming: list[AnyFrame] = []
@@ -196,6 +196,24 @@ def test_a_claim_taken_away_is_let_go(floor: Floor) -> None:
     entry = floor.ledger.fetch("a")
     assert entry is not None
     assert (entry.state, entry.worker) == ("running", "worker-2:2")
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_what_it_lost_by_standing_still_and_claims_again_goes_on_as_one_answer(floor: Floor, noticed: bool) -> None:
+    floor.ledger.accept([ask("whole", 40), ask("a", 40, keep=True)])
+    floor.turns(8)
+    floor.ledger.abandon(floor.presence.owner)
+    floor.loop._next_cancels_s = 0.0 if noticed else floor.clock.monotonic_s() + 1000.0
+    floor.wire.coming = [Wake()]
+    floor.turns(100)
+    for id in ("whole", "a"):
+        entry = floor.ledger.fetch(id)
+        assert entry is not None
+        assert entry.result is not None
+        assert (entry.attempt, entry.result.cancelled, entry.result.usage.completion_tokens) == (2, False, 40)
+        ends = [chunk.offset + chunk.tokens for chunk in floor.wire.chunks() if chunk.id == id and chunk.finish]
+        assert ends == [40]
+    assert floor.engine.stats().running == 0
 
 
 def test_drained_it_ends_by_itself(floor: Floor) -> None:

@@ -20,7 +20,7 @@ from freehold.cli import (
     cost,
     doctor,
     drain,
-    internal,
+    gateway,
     jobs,
     keys,
     knee,
@@ -39,6 +39,7 @@ from freehold.cli import (
     top,
     verdict,
     versus,
+    work,
     workers,
 )
 from freehold.errors import FreeholdError, UsageError
@@ -56,6 +57,8 @@ SERVE, LOOK, CHANGE, MEASURE, MONEY, SET = (
     "Serve", "Look", "Change without loss", "Measure", "The money", "Set up",
 )  # fmt: skip
 app.command("serve", rich_help_panel=SERVE)(serve.serve)
+app.command("gateway", rich_help_panel=SERVE)(gateway.gateway)
+app.command("work", rich_help_panel=SERVE)(work.work)
 app.command("chat", rich_help_panel=SERVE)(chat.chat)
 app.command("batch", rich_help_panel=SERVE)(batch.batch)
 app.command("load", rich_help_panel=MEASURE)(load.load)
@@ -83,8 +86,6 @@ app.command("reload", rich_help_panel=CHANGE)(renew.reload)
 app.command("upgrade", rich_help_panel=CHANGE)(renew.upgrade)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
-app.command("gateway", hidden=True)(internal.gateway)
-app.command("work", hidden=True)(internal.work)
 
 
 def _version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -68,6 +68,11 @@ def _plain(error: Exception) -> str:
     """`[Errno 111] Connection refused` without its number, as a sentence."""
     said = re.sub(r"^\[Errno -?\d+\] ", "", str(error)).rstrip(".")
     return f"{said}." if said else ""
+
+
+def on_host(path: str, host: str) -> str:
+    """`path` for one of the hosts that share a store; "" is the server's own."""
+    return f"{path}?host={quote(host, safe='')}" if host else path
 
 
 def get_json(url: str, path: str, api_key: str | None = None) -> dict[str, Any]:

@@ -1,23 +1,19 @@
-"""The two commands a supervisor starts its children with. Hidden: their order comes over an inherited socket."""
+"""What `freehold work` and `freehold gateway` do as a supervisor's children, whose order comes over a socket."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
-
-Tether = Annotated[int, typer.Option("--internal", help="File descriptor of the supervisor's socket.")]
+from typing import NoReturn
 
 
-def work(internal: Tether) -> None:
-    """A worker under a supervisor."""
+def work(internal: int) -> NoReturn:
+    """A worker under a supervisor, whose socket has the file descriptor `internal`."""
     from freehold.worker.process import main
 
     sys.exit(main(internal))
 
 
-def gateway(internal: Tether) -> None:
+def gateway(internal: int) -> NoReturn:
     """A gateway under a supervisor."""
     from freehold import log
     from freehold.gateway import process
@@ -34,4 +30,4 @@ def gateway(internal: Tether) -> None:
         if pulse is not None:
             pulse.beat(GATEWAY_S)
 
-    sys.exit(process.run(config, order.store_path, order.pipe_path, order.listen_fd, internal, beat))
+    sys.exit(process.run(config, order.store_path, order.pipe_path, order.listen_fd, internal, beat, order.place))

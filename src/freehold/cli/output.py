@@ -15,6 +15,22 @@ SetFlag = Annotated[
     list[str] | None,
     typer.Option("--set", help="Any setting, as section.key=value; `freehold config` lists them.", metavar="KEY=VALUE"),
 ]
+StoreFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="redis://HOST:6379/0: gateways and workers on any hosts share it. [default: a file]",
+    ),
+]
+PipeHost = Annotated[
+    str | None,
+    typer.Option(help="With --store: where workers of other hosts dial in. [default: 127.0.0.1, this machine's alone]"),
+]
+PipePort = Annotated[int | None, typer.Option(help="The port for them. [default: any free one]")]
+OnHost = Annotated[
+    str, typer.Option("--on", metavar="HOST", help="Of several that share a store; else the server's own.")
+]
 ConfigFile = Annotated[str | None, typer.Option("--config", help="Configuration file (TOML).", metavar="FILE")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from freehold.cli.output import JsonFlag, print_json
+from freehold.cli.output import JsonFlag, OnHost, print_json
 from freehold.errors import Conflict, UsageError
 
 LOOK_S = 0.5
@@ -22,37 +22,41 @@ def rollout(
     ] = "10%",
     window: Annotated[str, typer.Option("--window", help="How long they are compared: 90s, 10m.")] = "60s",
     end: Annotated[bool, typer.Option("--end", help="Roll back the one that is on its way.")] = False,
+    on: OnHost = "",
     url: Annotated[str, typer.Option("--url", help="Address of the server.")] = "http://127.0.0.1:8000",
     wait: Annotated[bool, typer.Option(help="Wait for the outcome; Ctrl-C stops waiting, not the rollout.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Load a new model beside the old one, give it a share of the requests, compare, then take over or roll back."""
-    from freehold.cli.http import delete_json, post_json
+    from freehold.cli.http import delete_json, get_json, on_host, post_json
 
+    path = on_host("/freehold/rollout", on)
     if end == (model is not None):
         raise UsageError("Name the new model, or say --end.", next="`freehold rollout MODEL` begins one.")
     if end:
-        delete_json(url, "/freehold/rollout")
+        delete_json(url, path)
     else:
         body = {
             "model": model, "name": name, "canary_percent": percent(canary), "window_s": seconds(window),
         }  # fmt: skip
-        post_json(url, "/freehold/rollout", body)
-    told = _follow(url, as_json) if wait else _look(url)
+        post_json(url, path, body)
+    told = _follow(url, path, as_json) if wait else get_json(url, path)
     if as_json:
         print_json(told)
     if told["state"] == "rolled_back" and not end:
         raise Conflict(f"{told['model']} was rolled back.", told["reason"])
 
 
-def _follow(url: str, as_json: bool) -> dict[str, Any]:
+def _follow(url: str, path: str, as_json: bool) -> dict[str, Any]:
     """Show how it goes until it is over."""
     from rich.console import Console
+
+    from freehold.cli.http import get_json
 
     console = Console(stderr=as_json, highlight=False)
     before = ""
     with console.status("") as status:
-        while (told := _look(url))["state"] not in OVER:
+        while (told := get_json(url, path))["state"] not in OVER:
             line = told["state"].replace("_", " ")
             if line != before:
                 console.print(f"{told['seconds']:6.1f} s  {line}", markup=False)
@@ -70,12 +74,6 @@ def _figures(told: dict[str, Any]) -> str:
         return f"{which} {told[f'{which}_answers']} answers, {told[f'{which}_failed']} failed{slowest}"
 
     return f"{side('old')}; {side('new')}. {told['reason']}"
-
-
-def _look(url: str) -> dict[str, Any]:
-    from freehold.cli.http import get_json
-
-    return get_json(url, "/freehold/rollout")
 
 
 def percent(text: str) -> int:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
 
 import typer
 
-from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, gib, overrides
+from freehold.cli.output import ConfigFile, JsonFlag, PipeHost, PipePort, SetFlag, StoreFlag, gib, overrides
 from freehold.errors import FreeholdError, UsageError, from_failure
 
 if TYPE_CHECKING:
     from freehold.cli.startup import StartUp
     from freehold.config import Config, Setting
     from freehold.engine.base import EngineName, EngineSpec
+    from freehold.worker.site import Site
 
 Budget = Annotated[
     str | None, typer.Option(help="Memory for several models together, as 8GiB; default: 0.9 of the machine's.")
@@ -22,12 +23,14 @@ Budget = Annotated[
 Idle = Annotated[
     str | None, typer.Option(help="A model that nobody asks for leaves the memory after this time, as 10m.")
 ]
+FORMS = "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."
+Model = Annotated[str | None, typer.Argument(help=FORMS)]
 Models = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[MODEL]...",
-        help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE. "
-        "Several, each as MODEL or NAME=MODEL, share the memory: they are loaded when somebody asks for them.",
+        help=f"{FORMS} Several, each as MODEL or NAME=MODEL, share the memory: they are loaded when somebody asks for "
+        "them.",
     ),
 ]
 
@@ -46,6 +49,9 @@ def serve(
     name: Annotated[str | None, typer.Option(help="The model's name in the API.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
     mode: Annotated[str | None, typer.Option(help="hybrid, stateful or stateless.")] = None,
+    store: StoreFlag = None,
+    pipe_host: PipeHost = None,
+    pipe_port: PipePort = None,
     set_: SetFlag = None,
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
@@ -57,55 +63,63 @@ def serve(
     from freehold.cli.units import mebibytes, seconds
 
     flags: dict[str, Any] = {
-        "model.model": models[0] if models else None,
-        "model.more": tuple(models[1:]) if models else None,
-        "model.name": name,
-        "model.revision": revision,
-        "server.mode": mode,
-        "server.host": host,
-        "server.port": port,
-        "engine.engine": engine,
-        "engine.workers": workers,
-        "engine.threads": threads,
-        "engine.context_tokens": context,
-        "engine.max_batch": max_batch,
+        "model.model": models[0] if models else None, "model.more": tuple(models[1:]) if models else None,
+        "model.name": name, "model.revision": revision, "server.host": host, "server.port": port, "server.mode": mode,
+        "engine.engine": engine, "engine.workers": workers, "engine.threads": threads,
+        "engine.context_tokens": context, "engine.max_batch": max_batch,
         "engine.memory_budget_mb": None if memory_budget is None else mebibytes("--memory-budget", memory_budget),
         "engine.idle_unload_s": None if idle_unload is None else seconds("--idle-unload", idle_unload),
-    }
+        "store.url": store, "pipe.host": pipe_host, "pipe.port": pipe_port,
+    }  # fmt: skip
 
     def read() -> tuple[Config, list[Setting]]:
         return settings.load(flags | overrides(set_), file=Path(config_file) if config_file else None)
 
     config, told = read()
     log.setup(config.log.level, config.log.format)
-    _warn_if_open(config, {each.name: each.source for each in told})
+    warn_if_open(config, {each.name: each.source for each in told})
     start_up = StartUp(config, as_json=as_json)
     raise typer.Exit(_run(config, start_up, lambda: read()[0]))
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
-    from freehold.cli.several import named, settle_all
+    from freehold import slo
+    from freehold.cli.several import settle_all
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
-    from freehold.worker.supervisor import Supervisor
 
+    check_workers(config)
+    # What can be wrong here is told before a model is looked for, downloaded or converted.
+    with prepared(config) as site, start_up:
+        Guard(config.home, config.server)
+        if config.observe.slo:
+            slo.parse(config.observe.slo)
+        return supervise(config, site, settle_all(config, start_up), start_up, reread)
+
+
+def check_workers(config: Config) -> None:
+    """Raises `UsageError`."""
     if config.engine.workers < 1:
         raise UsageError("--workers must be at least 1.", next="One worker serves many requests at once.")
+
+
+def supervise(
+    config: Config, site: Site, specs: Sequence[EngineSpec], start_up: StartUp, reread: Callable[[], Config]
+) -> int:
+    """Run until it ends; the exit code. Raises the error that ended it."""
+    from freehold.cli.several import named
+    from freehold.worker.supervisor import Supervisor
 
     def one(config: Config, listener: Listener) -> EngineSpec:
         return settle(named(config, config.model.model), listener)
 
-    # What can be wrong here is told before a model is looked for, downloaded or converted.
-    with prepared(config) as site, start_up:
-        Guard(config.home, config.server)
-        specs = settle_all(config, start_up)
-        code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=one, reread=reread).run()
+    code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=one, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code
 
 
-def _warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
+def warn_if_open(config: Config, sources: Mapping[str, str]) -> None:
     """Everybody on the network may use a server without keys: that must not happen unnoticed."""
     from rich.console import Console
 

@@ -40,6 +40,13 @@ def settle_all(config: Config, start_up: StartUp) -> list[EngineSpec]:
     return specs
 
 
+def check_alone(config: Config) -> None:
+    """Raises `ConfigError` if models were to come and go: gateways of other hosts could not ask for them."""
+    if config.model.more or config.engine.idle_unload_s:
+        next = "Run `freehold work` once for each model, or `freehold serve` with all of them."
+        raise ConfigError("`freehold work` serves one model, which stays.", next=next)
+
+
 def named(config: Config, text: str) -> Config:
     """The settings of one model: `text` is MODEL or NAME=MODEL. An existing file is a file, whatever its name."""
     match = None if Path(text).expanduser().exists() else _NAMED.fullmatch(text)

@@ -1,4 +1,4 @@
-"""What a person sees while `freehold serve` starts, runs and stops; with `--json`, what a program reads.
+"""What a person sees while a server starts, runs and stops; with `--json`, what a program reads.
 
 Everything for people goes to standard error when `--json` is given, so that standard output is JSON alone.
 """
@@ -127,22 +127,33 @@ class StartUp:
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
             self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
-        found = {card.name: card for card, _, _ in self._cards.values()}
-        cards = {name: found[name] for name in sorted(found, key=lambda name: (*self.names, name).index(name))}
-        for card in cards.values():
+        self._models()
+        if self._url:
+            self._addresses()
+        self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
+        if self._as_json:
+            cards = {name: card for name, (card, _, _) in self._cards.items()}
+            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
+
+    def _models(self) -> None:
+        loaded = self._loaded()
+        for card in loaded.values():
             size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, "
             self.say(
                 f"serving  {card.name}: {size if card.parameters else ''}context {card.context_tokens or 'unknown'}, "
                 f"{card.max_batch} answers at once a worker"
             )
-        if away := [name for name in self.names if name and name not in cards]:
+        if away := [name for name in self.names if name and name not in loaded]:
             self.say(f"         loaded when asked for: {', '.join(away)}")
-        names = ", ".join(map(repr, cards))
-        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1   (model {names})\n  docs   {self._url}/docs")
-        self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
-        if self._as_json:
-            workers = {name: card for name, (card, _, _) in self._cards.items()}
-            print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": workers})
+
+    def _loaded(self) -> dict[str, ModelCard]:
+        """Cards by name, in the order in which the models were named."""
+        found = {card.name: card for card, _, _ in self._cards.values()}
+        return {name: found[name] for name in sorted(found, key=lambda name: (*self.names, name).index(name))}
+
+    def _addresses(self) -> None:
+        model = f"   (model {', '.join(map(repr, self._loaded()))})" if self._cards else ""
+        self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1{model}\n  docs   {self._url}/docs")
 
     def _quiet(self) -> None:
         """No bar from here on."""

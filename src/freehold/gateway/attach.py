@@ -35,8 +35,9 @@ async def attached(desk: Desk, ids: Sequence[str], resumable_s: float) -> Inbox:
     return inbox
 
 
-async def catch_up(desk: Desk, id: str, inbox: Inbox) -> None:
-    """Read in the ledger how far a request is: what is missing here, and its end if it has ended unheard."""
+async def catch_up(desk: Desk, id: str, inbox: Inbox, *, ask: bool = True) -> None:
+    """Read in the ledger how far a request is: what is missing here, and its end if it has ended unheard. `ask`: also
+    whoever works on it, if that isn't known."""
     told = await desk.ledger.progress(id, inbox.have(id))
     if not inbox.is_open(id):
         return
@@ -46,8 +47,10 @@ async def catch_up(desk: Desk, id: str, inbox: Inbox) -> None:
     if told.attempt >= inbox.attempts.get(id, 0):
         for chunk in told.chunks:
             desk.push(inbox, chunk)
-    if told.state == "running" and id not in inbox.workers:
-        desk.tell(None, Follow(id))
+    if told.attempt > inbox.attempts.get(id, told.attempt):  # whoever had it has lost it
+        inbox.workers.pop(id, None)
+    if told.state == "running" and id not in inbox.workers and ask:
+        desk.tell(None, Follow(id, desk.name))
     elif told.state == "queued" and id not in inbox.workers:
         waits_again(desk, id)
     elif told.state == "done" and inbox.is_open(id):

@@ -11,9 +11,11 @@ import msgspec
 from freehold.core import Json, ModelCard
 from freehold.errors import from_failure
 from freehold.gateway.call import Call
+from freehold.gateway.cards import card_of
 from freehold.gateway.collect import Collected, Whole, collect
-from freehold.gateway.desk import CANCELLED, Desk
+from freehold.gateway.desk import Desk
 from freehold.gateway.events import finish_reason
+from freehold.gateway.inbox import CANCELLED
 from freehold.gateway.limits import naming
 from freehold.gateway.resume import Told, resume, with_meta
 from freehold.gateway.stream import Follower, Handler, Receive, Send, send_json, send_stream
@@ -32,7 +34,7 @@ def chat_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(ChatRequest, body)
-        card = await desk.card(wanted.model, call.deadline_unix_s)
+        card = await card_of(desk, wanted.model, call)
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Request, params
+from fastapi import APIRouter, Depends, Query, Request, params
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
@@ -23,6 +23,9 @@ from freehold.gateway.supervisor import Supervisor
 from freehold.pipe import DrainWorker, EndRollout, Reload, RollOut, RolloutState, Upgrade
 
 CHANGING = (*READING, 404, 409, 413, 503)
+Host = Annotated[
+    str, Query(max_length=100, description="Which host's, of several that share a store; this gateway's unless told.")
+]
 
 
 class DrainBody(BaseModel):
@@ -95,13 +98,13 @@ def control_router(desk: Desk, guard: Guard) -> APIRouter:
         check_admin(request, guard)
 
     router, may = APIRouter(), [Depends(admin)]
-    _add_drain(router, desk.supervisor, may)
+    _add_drain(router, desk, may)
     _add_rollout(router, desk.supervisor, may)
     _add_renewal(router, desk.supervisor, may)
     return router
 
 
-def _add_drain(router: APIRouter, supervisor: Supervisor, may: Sequence[params.Depends]) -> None:
+def _add_drain(router: APIRouter, desk: Desk, may: Sequence[params.Depends]) -> None:
     @router.post(
         "/freehold/workers/{name}/drain",
         dependencies=may,
@@ -113,7 +116,7 @@ def _add_drain(router: APIRouter, supervisor: Supervisor, may: Sequence[params.D
     async def drain_worker(name: str, body: Annotated[DrainBody | None, "How."] = None) -> Response:
         """A worker finishes what it has begun, takes nothing new, and leaves. What waits goes on waiting."""
         order = DrainWorker(worker=name, replace=body is not None and body.replace)
-        return reply(await supervisor.ask(order), 202)
+        return reply(await desk.supervisor.ask(order, desk.fleet.host_of(name)), 202)
 
 
 def _add_renewal(router: APIRouter, supervisor: Supervisor, may: Sequence[params.Depends]) -> None:
@@ -122,14 +125,14 @@ def _add_renewal(router: APIRouter, supervisor: Supervisor, may: Sequence[params
     }  # fmt: skip
 
     @router.post("/freehold/reload", operation_id="reload", **told)
-    async def reload() -> Response:
+    async def reload(host: Host = "") -> Response:
         """Read the settings again. What they change is put in place of the old, which finishes what it has."""
-        return reply(await supervisor.ask(Reload()), 202)
+        return reply(await supervisor.ask(Reload(), host), 202)
 
     @router.post("/freehold/upgrade", operation_id="upgrade", **told)
-    async def upgrade() -> Response:
+    async def upgrade(host: Host = "") -> Response:
         """Put new processes of the version that is installed now in the old ones' place: gateway, then workers."""
-        return reply(await supervisor.ask(Upgrade()), 202)
+        return reply(await supervisor.ask(Upgrade(), host), 202)
 
 
 def _add_rollout(router: APIRouter, supervisor: Supervisor, may: Sequence[params.Depends]) -> None:
@@ -138,17 +141,17 @@ def _add_rollout(router: APIRouter, supervisor: Supervisor, may: Sequence[params
     @router.post(
         path, dependencies=may, response_model=Begun, status_code=202, responses=statuses, operation_id="roll_out"
     )
-    async def roll_out(body: RolloutBody) -> Response:
+    async def roll_out(body: RolloutBody, host: Host = "") -> Response:
         """Let another model take the place of one that is served: compared first, and rolled back if it does worse."""
         order = RollOut(
             model=body.model, name=body.name, canary_percent=body.canary_percent, window_s=body.window_s
         )  # fmt: skip
-        return reply(await supervisor.ask(order), 202)
+        return reply(await supervisor.ask(order, host), 202)
 
     @router.get(path, response_model=Rollout, responses=errors(*READING, 404), operation_id="get_rollout")
-    async def get_rollout() -> Response:
+    async def get_rollout(host: Host = "") -> Response:
         """How far the last rollout is."""
-        last = supervisor.rollout
+        last = supervisor.rollout(host)
         if last is None:
             raise NotFound("There has been no rollout since the server started.")
         return reply({name: getattr(last, name) for name in last.__struct_fields__})
@@ -156,9 +159,9 @@ def _add_rollout(router: APIRouter, supervisor: Supervisor, may: Sequence[params
     @router.delete(
         path, dependencies=may, response_model=Begun, status_code=202, responses=statuses, operation_id="end_rollout"
     )
-    async def end_rollout() -> Response:
+    async def end_rollout(host: Host = "") -> Response:
         """Roll back the one that is on its way."""
-        return reply(await supervisor.ask(EndRollout()), 202)
+        return reply(await supervisor.ask(EndRollout(), host), 202)
 
 
 def check_admin(request: Request, guard: Guard) -> None:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 
 from freehold import log
-from freehold.core import Chunk, Failure, ModelCard, Request
-from freehold.errors import Conflict, DeadlinePassed, ResumeFailed, Unavailable
+from freehold.core import Chunk, Failure, Request
+from freehold.errors import DeadlinePassed, ResumeFailed, Unavailable
 from freehold.gateway import attach
 from freehold.gateway.alarms import Alarms
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet, Line
 from freehold.gateway.followers import Followers
-from freehold.gateway.inbox import Gap, Inbox, failed_chunk
+from freehold.gateway.inbox import CANCELLED, Gap, Inbox, failed_chunk
 from freehold.gateway.insist import insist
 from freehold.gateway.intake import Intake
 from freehold.gateway.observe import Observe
@@ -43,7 +43,10 @@ class Desk:
     def __init__(
         self, ledger: AsyncLedger, fleet: Fleet, server: ServerConfig, metrics: Metrics, spawn: Spawn,
         key_of: Callable[[str], Key] = lambda tenant: LOCAL, observe: Observe | None = None,
+        name: str = "",
     ) -> None:  # fmt: skip
+        self.name = name
+        """Among several gateways that share a store: of this process alone. Empty where it is the only one."""
         self.ledger = ledger
         self.fleet = fleet
         self.supervisor = Supervisor()
@@ -59,8 +62,7 @@ class Desk:
         self.draining = False
         self.followers = Followers(self._look_idle)
         self._idle = asyncio.Event()
-        self.inboxes: dict[str, Inbox] = {}
-        """By request id; open requests only."""
+        self.inboxes: dict[str, Inbox] = {}  # by request id; open requests only
         self.waiting_ids: set[str] = set()
         self.unrecorded = Unrecorded(ledger)
         self._alarms = Alarms(lambda: spawn(self.expire()))
@@ -83,16 +85,12 @@ class Desk:
         """Requests that somebody waits for."""
         return sum(not inbox.lasting for inbox in self.inboxes.values()) + len(self.followers)
 
-    async def card(self, model: str | None, due_unix_s: float | None) -> ModelCard:
-        """The card of the model asked for. Raises `ModelNotFound`, `Unavailable` or `DeadlinePassed`."""
-        self.intake.check_served()
-        return await self.fleet.card(model, due_unix_s, self.check_open)
-
     def check_open(self) -> None:
         """Raises `Unavailable` while draining."""
         if self.draining:
-            why = "It finishes what runs and takes nothing new."
-            raise Unavailable("The server is shutting down.", why, "Try another server.")
+            raise Unavailable(
+                "The server is shutting down.", "It finishes what runs and takes nothing new.", "Try another server."
+            )
 
     async def submit(self, *requests: Request, lasting: bool = False, resumable_s: float = 0.0) -> Inbox:
         """Accept requests durably. When this returns they will be answered; workers have been woken already, and what
@@ -102,7 +100,7 @@ class Desk:
         `lasting`: they go on without a reader (`keep` must be set). Likewise if `resumable_s` has no end.
         """
         self.check_open()
-        requests = self.intake.admit(tuple(seeded(request) for request in requests))
+        requests = self.intake.admit(tuple(seeded(request, self.name) for request in requests))
         inbox = Inbox(requests, lasting=lasting, resumable_s=resumable_s)
         inbox.capped = self.intake.is_capped(requests)
         for request in requests:
@@ -110,7 +108,8 @@ class Desk:
             self.waiting_ids.add(request.id)
         self.observe.deepest = max(self.observe.deepest, self.waiting)
         try:
-            ids = list(await asyncio.gather(*(self.ledger.accept(request) for request in requests)))
+            under_way = [self.ledger.accept(request) for request in requests]
+            ids = [await under_way[0]] if len(under_way) == 1 else list(await asyncio.gather(*under_way))
         except BaseException:
             self.forget(*(request.id for request in requests))
             # It may be in the ledger all the same: sent again under its key, it shall not be found cancelled.
@@ -162,8 +161,13 @@ class Desk:
             return
         then = self._delivered if whole else self._give_up_on
         if inbox.resumable_s and not inbox.lasting:  # sent isn't received, and who vanished may come back
-            asyncio.get_running_loop().call_later(inbox.resumable_s, then, inbox)
+            asyncio.get_running_loop().call_later(inbox.resumable_s, self._unless_back, inbox, inbox.came, then)
         else:
+            then(inbox)
+
+    def _unless_back(self, inbox: Inbox, came: int, then: Callable[[Inbox], None]) -> None:
+        """The time to come back in counts from when the last one left."""
+        if inbox.came == came:
             then(inbox)
 
     def _give_up_on(self, inbox: Inbox) -> None:
@@ -189,6 +193,9 @@ class Desk:
     def connected(self, line: Line) -> None:
         """A worker is there: what lies in the ledger is for it."""
         line.send(Wake())
+        for id, inbox in self.inboxes.items():
+            if self.name and id not in self.waiting_ids and id not in inbox.workers:
+                line.send(Follow(id, self.name))
 
     def tokens(self, line: Line, frame: Tokens) -> None:
         """Hand the chunks of one step to their readers."""
@@ -226,7 +233,7 @@ class Desk:
             last = inbox.push(chunk)
         except Gap:
             if line is not None:
-                line.send(Follow(chunk.id))
+                line.send(Follow(chunk.id, self.name))
             return
         except ResumeFailed as error:
             self.tell(line, Cancel(chunk.id))
@@ -246,7 +253,8 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -267,7 +275,8 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:
@@ -289,6 +298,3 @@ class Desk:
         """Send to the worker that has it, or to all while nobody knows which."""
         for each in [line] if line is not None else list(self.fleet.lines.values()):
             each.send(frame)
-
-
-CANCELLED = Conflict("The request was cancelled.").failure()

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
-from freehold.errors import DeadlinePassed, ModelNotFound, NotFound, Unavailable
+from freehold.errors import ModelNotFound, NotFound, Unavailable
 from freehold.gateway.offers import Offers
-from freehold.pipe import AskSteps, Frame, ModelStatus, Steps, owner
+from freehold.pipe import AskSteps, Frame, Steps, life_of, owner
 
 _COMING = ("starting", "loading")
 _SERVING = ("ready", "busy")
 HELLO_WAIT_S = 3.0
 """How long a request waits when nobody is connected and nothing is known: a restarted gateway is soon found again."""
+FAR_WAIT_S = 6.0
+"""So, while somebody works for the store: workers of other hosts find a new gateway within seconds."""
 NOBODY_S = 10.0
 """When to try again while nobody serves and nobody is on the way."""
 STEPS_WAIT_S = 2.0
@@ -34,6 +35,8 @@ class Line(Protocol):
     worker: str
     owner: str
     """Who holds its claims in the ledger: `pipe.owner`."""
+    far: bool
+    """It comes over TCP: its end is no proof of the worker's death."""
 
     def send(self, frame: Frame) -> None: ...
 
@@ -46,12 +49,17 @@ class Fleet:
         self.lost_s = time.monotonic()
         """When the last worker was lost (or this began without one)."""
         self.offers = Offers()
-        self.ask_for: Callable[[str], None] = lambda model: None
-        """Tells the supervisor that somebody waits for a model of which nothing is known yet."""
         self._statuses: dict[str, WorkerStatus] = {}
         self._cards: dict[str, ModelCard] = {}
         self._remembered: dict[str, ModelCard] = {}
-        self._supervised: dict[str, WorkerStatus] | None = None
+        self.ended: set[str] = set()
+        """Lives that other hosts' supervisors told are over."""
+        self.elsewhere = False
+        """Somebody works for this store, by its roster: perhaps out of this gateway's reach."""
+        self._hosts: dict[str, dict[str, WorkerStatus]] = {}
+        """Supervisor's host -> its workers, as it sees them."""
+        self._own: str | None = None
+        """The host of this gateway's own supervisor, once it has spoken."""
         self._waiters: list[asyncio.Future[None]] = []
         self._answers: dict[int, asyncio.Future[list[StepRecord]]] = {}
         self._asked = 0
@@ -70,9 +78,15 @@ class Fleet:
         self._statuses[worker] = status
         self._learn(worker, card)
 
-    def supervised(self, workers: list[WorkerStatus], models: Sequence[ModelStatus] = ()) -> None:
-        self._supervised = {worker.name: worker for worker in workers}
-        self.offers.told(models)
+    def supervised(self, workers: list[WorkerStatus], host: str = "", *, own: bool = True) -> None:
+        self._hosts[host] = {worker.name: worker for worker in workers}
+        if own:
+            self._own = host
+        self._changed()
+
+    def unsupervised(self, host: str) -> None:
+        """Its supervisor is gone or out of reach: what is known of its workers is what they say themselves."""
+        self._hosts.pop(host, None)
         self._changed()
 
     def told_steps(self, frame: Steps) -> None:
@@ -93,7 +107,7 @@ class Fleet:
 
     def workers(self) -> list[WorkerStatus]:
         """All workers, dead and restarting ones included, by name."""
-        rows = dict(self._supervised or {})
+        rows = self._supervised()
         for name, status in self._statuses.items():
             known = rows.get(name)
             model = status.model or (self._cards[name].name if name in self._cards else "")
@@ -124,22 +138,28 @@ class Fleet:
         """A worker is connected, or its supervisor is starting one."""
         if self._statuses:
             return any(status.state in _COMING + _SERVING for status in self._statuses.values())
-        return any(worker.state in _COMING + _SERVING for worker in (self._supervised or {}).values())
+        return any(worker.state in _COMING + _SERVING for worker in self._supervised().values())
 
     def alive(self) -> set[str] | None:
-        """Owners of claims that live: connected, or running as their supervisor says. None: it has not said."""
-        if self._supervised is None:
+        """Lives (`pipe.owner`, without its `life`) that go on: connected, or running as this gateway's own supervisor
+        says. None: it has not said."""
+        if self._own is None:
             return None
-        lives = {owner(row.name, row.pid) for row in self._supervised.values() if row.state not in ("dead", "stopped")}
-        return lives | {line.owner for line in self.lines.values()}
+        rows = self._hosts[self._own].values()
+        lives = {owner(row.name, row.pid) for row in rows if row.state not in ("dead", "stopped")}
+        return lives | {life_of(line.owner) for line in self.lines.values()}
 
-    def supervised_names(self) -> set[str]:
-        """Names of the workers that this machine's supervisor looks after."""
-        return set(self._supervised or {})
+    def own_names(self) -> set[str]:
+        """Names of the workers that this gateway's own supervisor looks after."""
+        return set() if self._own is None else set(self._hosts[self._own])
+
+    def host_of(self, worker: str) -> str | None:
+        """Whose supervisor looks after it; None if none does that is known."""
+        return next((host for host, rows in self._hosts.items() if worker in rows), None)
 
     def hopeless(self, grace_s: float) -> bool:
         """Nobody is connected, on the way or to be started again, or would be if asked; not for `grace_s`."""
-        if self.someone_coming() or any(worker.state == "dead" for worker in (self._supervised or {}).values()):
+        if self.someone_coming() or self.elsewhere or any(row.state == "dead" for row in self._supervised().values()):
             return False
         return not (self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s
 
@@ -150,13 +170,6 @@ class Fleet:
             for name, line in self.lines.items()
             if name in self._cards and self._cards[name].name == model and self._statuses[name].state in _SERVING
         ]
-
-    def check_crew(self, model: str) -> None:
-        """Raises `Unavailable` unless somebody serves `model` now."""
-        if not self.crew(model):
-            nobody = Unavailable("No worker can take the request now.", self.why_not_ready(), "Try again later.")
-            nobody.retry_after_s = max(1.0, self.ready_in_s(model))
-            raise nobody
 
     def card_of(self, worker: str) -> ModelCard | None:
         """The card of a worker that is connected and loaded."""
@@ -175,53 +188,33 @@ class Fleet:
         """One sentence for /readyz and 503s."""
         rows = self.workers()
         if not rows:
-            away = [offer.name for offer in self.offers.all() if offer.state == "unloaded"]
-            return f"Loaded when asked for: {', '.join(away)}." if away else "No worker is connected."
+            return self.offers.why_nobody() or "No worker is connected."
         words = [f"{row.name} is {row.state}" + (f" ({row.phase})" if row.phase else "") for row in rows]
         errors = [row.last_error for row in rows if row.last_error]
         return "; ".join(words) + "." + (f" Last error: {errors[-1]}" if errors else "")
 
-    async def card(
-        self, model: str | None, due_unix_s: float | None = None, check: Callable[[], None] = lambda: None
-    ) -> ModelCard:
-        """The card of `model` (None: of the only or first one), waiting while a worker loads, until `due_unix_s` at the
-        latest. `check` is called now and then meanwhile, and may raise.
+    async def card(self, model: str | None) -> ModelCard:
+        """The card of `model` (None: of the only or first one), waiting while a worker loads.
 
-        Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming; `DeadlinePassed`.
+        Raises `ModelNotFound`, or `Unavailable` when nobody serves and nobody is coming.
         """
-        if self.offers and (model is None or model in self.offers):
-            return await self._offered(model or self.offers.first(), due_unix_s, check)
-        deadline_s = time.monotonic() + HELLO_WAIT_S
+        deadline_s = time.monotonic() + (FAR_WAIT_S if self.elsewhere else HELLO_WAIT_S)
         while not (models := self.models()):
             remaining_s = deadline_s - time.monotonic()
-            if not self.someone_coming() and (remaining_s <= 0 or self._supervised is not None):
+            if not self.someone_coming() and (remaining_s <= 0 or (self._own is not None and not self.elsewhere)):
                 nobody = Unavailable("No worker can take the request.", self.why_not_ready(), "Try again later.")
                 nobody.retry_after_s = NOBODY_S
                 raise nobody
-            await self._wait(1.0 if self.someone_coming() else remaining_s)
+            await self.change(1.0 if self.someone_coming() else remaining_s)
         if model is None:
             return next(iter(models.values()))
         if model not in models:
-            served = sorted({*models, *(offer.name for offer in self.offers.all())})
             raise ModelNotFound(
                 f"The model {model!r} is not served here.",
-                next=f"Served: {', '.join(served)} (GET /v1/models).",
+                next=f"Served: {', '.join(sorted({*models, *self.offers.names()}))} (GET /v1/models).",
                 param="model",
             )
         return models[model]
-
-    async def _offered(self, model: str, due_unix_s: float | None, check: Callable[[], None]) -> ModelCard:
-        """Of one that is loaded when somebody asks for it."""
-        while True:
-            self.offers.check(model)
-            if (card := self.models().get(model)) is not None:
-                return card
-            check()
-            wait_s = 1.0 if due_unix_s is None else min(1.0, due_unix_s - time.time())
-            if wait_s <= 0:
-                raise DeadlinePassed(f"The deadline passed while {model!r} was loaded.", next="Ask for more time.")
-            self.ask_for(model)
-            await self._wait(wait_s)
 
     async def steps(self, worker: str, last: int) -> list[StepRecord]:
         """The newest `last` steps of a worker, oldest first. Raises `NotFound`, or `Unavailable` if it can't tell."""
@@ -248,6 +241,9 @@ class Fleet:
 
     # ---- inside ----
 
+    def _supervised(self) -> dict[str, WorkerStatus]:
+        return {name: row for rows in self._hosts.values() for name, row in rows.items()}
+
     def _weight(self, worker: str) -> int:
         """How much of its model's requests it takes: while two models have one name, the larger share speaks for it."""
         status = self._statuses.get(worker)
@@ -257,7 +253,7 @@ class Fleet:
 
     def _hangs(self, worker: str) -> bool:
         """It can't say so itself: its supervisor does."""
-        told = (self._supervised or {}).get(worker)
+        told = next((rows[worker] for rows in self._hosts.values() if worker in rows), None)
         return told is not None and told.state == "hung"
 
     def _learn(self, worker: str, card: ModelCard | None) -> None:
@@ -272,7 +268,8 @@ class Fleet:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _wait(self, timeout_s: float) -> None:
+    async def change(self, timeout_s: float) -> None:
+        """Until something changes here, at most so long."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await asyncio.wait([waiter], timeout=timeout_s)

@@ -16,7 +16,7 @@ from freehold.core import Json, ModelCard
 from freehold.errors import ModelNotFound
 from freehold.gateway.desk import Desk
 from freehold.gateway.telemetry_views import facts
-from freehold.pipe import ModelState, ModelStatus
+from freehold.model_status import ModelState, ModelStatus
 
 STARTER = "the built-in starter"
 """What the card of the starter says it came from."""

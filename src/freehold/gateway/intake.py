@@ -62,9 +62,9 @@ class Intake:
 
     # ---- who is let in ---------------------------------------------------------------------------
 
-    def check_served(self) -> None:
+    def check_served(self, model: str = "") -> None:
         """Where nobody may wait, not even for a model that loads. Raises `Unavailable`."""
-        if self._server.mode == "stateful" and not self._fleet.someone_ready():
+        if self._server.mode == "stateful" and not (self._fleet.crew(model) if model else self._fleet.someone_ready()):
             raise Unavailable("No worker can take the request now.", self._fleet.why_not_ready(), "Try again later.")
 
     def admit(self, requests: Sequence[Request], now_s: float | None = None) -> tuple[Request, ...]:
@@ -92,9 +92,8 @@ class Intake:
         self, ask: Ask, pace: Pace, backlog: Backlog, first: Request, now_s: float, *, promised: bool
     ) -> Verdict:
         server = self._server
-        if server.mode == "stateful":
-            self._fleet.check_crew(first.model)
-        elif server.admission == "off":
+        self.check_served(first.model)
+        if server.admission == "off" and server.mode != "stateful":
             waiting = sum(len(each.waiting) for each in self.backlogs.values())
             return decide(ask, Line(requests=waiting), Pace(), Limits(requests=server.max_queue))
         running_work = self._running_work(first.model, backlog, now_s)
@@ -190,8 +189,8 @@ class Intake:
 
     # ---- told by the desk ------------------------------------------------------------------------
 
-    def begun(self, id: str, line: WorkerLine, queued_ms: float | None, now_s: float | None = None) -> None:
-        """A worker has begun it, and its first token is here."""
+    def begun(self, id: str, line: WorkerLine | None, queued_ms: float | None, now_s: float | None = None) -> None:
+        """A worker has begun it (None: one that can't be heard), and its first token is here."""
         known = self._entered.get(id)
         if known is None or id not in known[1].waiting:
             return
@@ -201,7 +200,7 @@ class Intake:
         self._of_key[request.tenant] -= 1
         entry = backlog.running[id]
         self._left.pop(request.model, None)
-        pace = self._pace_of(line.owner, line.worker)
+        pace = None if line is None else self._pace_of(line.owner, line.worker)
         if pace is not None:
             first_s = now_s - entered_s - (queued_ms or 0.0) / 1000
             pace.begun(entry.answers, self.lengths.prompt_tokens(request), first_s)

@@ -21,7 +21,7 @@ from freehold.gateway.fleet import Line
 from freehold.gateway.insist import insist
 from freehold.gateway.offers import unavailable
 from freehold.ledger.protocol import Ended, LetGo, Progress
-from freehold.pipe import Cancel
+from freehold.pipe import Cancel, life_of
 
 HOPELESS_S = 15.0
 """Waiting requests fail when nobody has been there to answer for this long."""
@@ -32,51 +32,54 @@ MOST_ASKED = 64
 """Of quiet requests, in one round."""
 MOST_REFUSED = 64
 """Of requests for a model that can't be loaded, in one transaction."""
+OTHERS_S = 0.25
+"""What other gateways have to save what they have shown in."""
 
 
 async def worker_gone(desk: Desk, line: Line) -> None:
     """A worker's pipe ended: its requests are gone on with elsewhere, after what was shown here."""
     mine = [(id, inbox) for id, inbox in desk.inboxes.items() if inbox.workers.get(id) is line]
     seen = [Progress(id, inbox.attempts[id], inbox.tail(id)) for id, inbox in mine] + desk.unrecorded.of(line)
-    let_go = await insist(partial(desk.ledger.abandon, line.owner, seen), lambda: desk.draining)
+    if desk.name:  # others show its answers too, and save what they have when they miss it
+        await insist(partial(desk.ledger.checkpoint, seen), lambda: desk.draining)
+        await asyncio.sleep(OTHERS_S)
+    gone = await insist(partial(desk.ledger.abandon, line.owner, seen), lambda: desk.draining)
     for id, inbox in mine:
         if inbox.workers.get(id) is line:
             del inbox.workers[id]
-    await _apply(desk, line.owner, let_go)
+    await let_go(desk, line.owner, gone)
     for id, inbox in mine:
-        if id not in let_go.requeued and inbox.is_open(id):  # its end didn't arrive, or it was given back
+        if id not in gone.requeued and inbox.is_open(id):  # its end didn't arrive, or it was given back
             await catch_up(desk, id, inbox)
 
 
-async def _apply(desk: Desk, owner: str, let_go: LetGo) -> None:
+async def let_go(desk: Desk, owner: str, gone: LetGo) -> None:
     """An owner's claims are over."""
-    for id in let_go.requeued:
+    for id in gone.requeued:
         inbox = desk.inboxes.get(id)
         line = inbox.workers.get(id) if inbox is not None else None
         if inbox is not None and (line is None or line.owner == owner):  # else another has begun it already
             inbox.workers.pop(id, None)
             waits_again(desk, id)
-    for id in (*let_go.poisoned, *let_go.ended):
+    for id in (*gone.poisoned, *gone.ended):
         if id in desk.inboxes:
             await catch_up(desk, id, desk.inboxes[id])
     desk.wake()
-    log.event(
-        "worker.gone", level="warning", worker=owner, requeued=len(let_go.requeued), poisoned=len(let_go.poisoned)
-    )
+    log.event("worker.gone", level="warning", worker=owner, requeued=len(gone.requeued), poisoned=len(gone.poisoned))
 
 
 async def orphans(desk: Desk, suspects: Collection[str]) -> set[str]:
     """Claims of earlier lives of this machine's workers, which ended while no gateway was there to see it. A life that
     holds requests, and isn't the one its supervisor knows, is a suspect (returned), and over if it was one a round ago.
-    Claims of other machines' workers end with their lease."""
+    Claims of other hosts' workers end when their supervisor says so, or with their lease."""
     alive = desk.fleet.alive()
     if alive is None:
         return set()
-    names = desk.fleet.supervised_names()
+    names = desk.fleet.own_names()
     held = {owner for owner, _, _ in await desk.ledger.holders()}
-    gone = {owner for owner in held - alive if owner.rpartition(":")[0] in names}
+    gone = {owner for owner in held if life_of(owner) not in alive and owner.partition(":")[0] in names}
     for owner in gone.intersection(suspects):
-        await _apply(desk, owner, await desk.ledger.abandon(owner))
+        await let_go(desk, owner, await desk.ledger.abandon(owner))
     return gone
 
 
@@ -104,8 +107,8 @@ async def _round(desk: Desk) -> None:
     await desk.unrecorded.look()
     await _refuse(desk)
     await _quiet(desk)
-    for owner, let_go in (await desk.ledger.reap()).items():
-        await _apply(desk, owner, let_go)
+    for owner, gone in (await desk.ledger.reap()).items():
+        await let_go(desk, owner, gone)
 
 
 async def _refuse(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from freehold.core import Failure, ModelCard
 from freehold.errors import Unavailable
-from freehold.pipe import ModelStatus
+from freehold.model_status import ModelStatus
 
 
 class Offers:
@@ -33,6 +33,14 @@ class Offers:
 
     def all(self) -> list[ModelStatus]:
         return list(self._offers.values())
+
+    def names(self) -> list[str]:
+        return list(self._offers)
+
+    def why_nobody(self) -> str:
+        """Why there is no worker, where that is as it should be."""
+        away = [offer.name for offer in self._offers.values() if offer.state == "unloaded"]
+        return f"Loaded when asked for: {', '.join(away)}." if away else ""
 
     def first(self) -> str:
         return next(iter(self._offers))

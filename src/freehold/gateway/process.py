@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.door import Application, Door, identified
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.losses import give_up, watch
+from freehold.gateway.meeting import among_others
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
@@ -40,6 +42,8 @@ from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
+from freehold.ledger.protocol import Ledger
+from freehold.ledger.roster import Place
 from freehold.telemetry.metrics import Metrics
 
 _EXPOSED = (
@@ -65,20 +69,21 @@ felt in every first token."""
 
 def run(
     config: Config, store_path: Path | str, pipe_path: Path | str, listen_fd: int, status_fd: int | None = None,
-    beat: Callable[[], None] = lambda: None,
+    beat: Callable[[], None] = lambda: None, place: Place | None = None,
 ) -> int:  # fmt: skip
     """Serve on the bound, listening socket `listen_fd` until drained. Returns the exit code.
 
     To `status_fd` go JSON lines: `{"state": "ready", "port": N}`, then `{"state": "serving"}` once a worker that
     is ready has dialled in, then `{"state": "left"}`; or `{"state": "failed", "failure": ...}`. `beat` is called every
-    second while the loop turns.
+    second while the loop turns. `place`: others share the store, and are to find this gateway.
     """
     sys.setswitchinterval(_SWITCH_S)
     try:
         listener = socket.socket(fileno=listen_fd)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat))
-    except FreeholdError as error:
+            code = runner.run(_serve(config, str(store_path), Path(pipe_path), listener, status_fd, beat, place))
+    except (FreeholdError, ExceptionGroup) as raised:
+        error = _known(raised)
         if status_fd is None or not log.at_terminal():  # where the supervisor's command tells it
             log.event("gateway.failed", level="error", why=str(error))
         _report(status_fd, {"state": "failed", "failure": msgspec.to_builtins(error.failure())})
@@ -87,26 +92,42 @@ def run(
     return code
 
 
+def _known(raised: FreeholdError | ExceptionGroup[Exception]) -> FreeholdError:
+    """The error of ours in it, also out of a task group. Anything else is a bug, and raised again."""
+    if isinstance(raised, FreeholdError):
+        return raised
+    ours = raised.subgroup(lambda each: isinstance(each, FreeholdError))
+    if ours is None or not isinstance(error := ours.exceptions[0], FreeholdError):
+        raise raised
+    return error
+
+
+def _opened(config: Config, store: str) -> Ledger:
+    """Whoever serves without a queue need not outlive a power cut."""
+    return open_ledger(store, fsync=config.store.redis_fsync, synced=config.server.mode != "stateful")
+
+
 async def _serve(
     config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None,
-    beat: Callable[[], None],
+    beat: Callable[[], None], place: Place | None,
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
-    synced = config.server.mode != "stateful"
-    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync, synced=synced))
+    fleet = Fleet()
+    observe = observer(config, fleet)
+    ledger = AsyncLedger(lambda: _opened(config, store))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            fleet = Fleet()
-            observe = observer(config, fleet)
 
             def spawn(work: Coroutine[object, object, object]) -> object:
                 return group.create_task(_contained(work))
 
-            desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe)
+            name = "" if place is None else secrets.token_hex(8)
+            desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe, name)
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
-            works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config))
+            others = await among_others(pipe, desk, config.pipe, store, place)
+            works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config), *others)
             lasting = [group.create_task(work) for work in works]
             plain, outermost = _application(config, desk, guard)
             batching = group.create_task(drive_batches(desk, plain))
@@ -128,9 +149,9 @@ async def _serve(
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
+            await observe.stop()
             for work in (batching, *lasting):
                 work.cancel()
-            observe.stop()
             signals.first.set()
             signals.retire.set()
     finally:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -14,6 +14,7 @@ from freehold import log
 from freehold.errors import FreeholdError
 from freehold.gateway.call import Call, new_id
 from freehold.gateway.errors import HttpError, raw_response
+from freehold.gateway.joined import Joined
 
 MAX_HEAD_BYTES = 64 << 10
 LARGE = frozenset({"/v1/files"})
@@ -27,7 +28,7 @@ class GuardedProtocol(HttpToolsProtocol):
     stall_s = 60.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(Joined(cast(asyncio.Transport, transport), self.loop))  # type: ignore[arg-type]
         self._head_bytes = 0
         self._in_head = True
         self._body_bytes = 0

@@ -26,6 +26,7 @@ class Reader:
         self._read_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
         inbox.readers.append(self)
+        inbox.came += 1
 
     @property
     def pending(self) -> bool:

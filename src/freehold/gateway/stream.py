@@ -13,10 +13,10 @@ from typing import Any
 from freehold.core import Chunk
 from freehold.errors import ResumeFailed, from_failure
 from freehold.gateway.call import Call, HeaderList
-from freehold.gateway.desk import CANCELLED, Desk
+from freehold.gateway.desk import Desk
 from freehold.gateway.errors import failure_event
 from freehold.gateway.events import DONE, Events
-from freehold.gateway.inbox import Inbox
+from freehold.gateway.inbox import CANCELLED, Inbox
 from freehold.gateway.marks import Marks, Seen
 from freehold.gateway.reader import Reader
 from freehold.gateway.usage import note_first

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from freehold.core import WorkerState
-from freehold.pipe import ModelState
+from freehold.model_status import ModelState
 
 
 class Answer(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from freehold.core import WorkerState
 from freehold.gateway.wire_answers import Answer
-from freehold.pipe import ModelState
+from freehold.model_status import ModelState
 
 
 class WorkerReply(Answer):

@@ -75,10 +75,10 @@ class AsyncLedger(Calls):
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    async def accept(self, request: Request) -> str:
-        """Durable when it returns; see `Ledger.accept` for the id. Raises `Conflict` or `InvalidRequest` for this
-        request alone."""
-        return cast(str, await self._put(request=request))
+    def accept(self, request: Request) -> asyncio.Future[str]:
+        """On its way at once, durable when awaited; see `Ledger.accept` for the id. Raises `Conflict` or
+        `InvalidRequest` for this request alone."""
+        return self._put(request=request)
 
     def delivered(self, id: str) -> None:
         """Noted soon, together with others; nobody waits for it."""

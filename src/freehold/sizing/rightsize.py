@@ -160,9 +160,10 @@ def simulated_capacity(
 ) -> float:
     """The highest rate of such requests (`asked_at`) that one replica carries. 0: none."""
     unit = asked_at(work, stretch, seed)
-    low, high = 0.0, 1.0
     if not _carries(unit, fleet, objectives, 1e-6):
         return 0.0
+    places = fleet.max_batch or fleet.profile.sweet_batch
+    low, high = 0.0, max(1e-6, places / max(1e-9, _service_s(work, fleet, places)))  # more than it can bear
     while _carries(unit, fleet, objectives, high) and high < 1e6:
         low, high = high, high * 2.0
     while high - low > PRECISION * high:
@@ -176,22 +177,30 @@ def calibrate(
     stretch: int = 0,
 ) -> float:  # fmt: skip
     """How much slower the steps must be for one simulated replica to just carry what the measured one does."""
-    if simulated_per_s <= 0 or measured_per_s <= 0:
+    if measured_per_s <= 0:
         raise UsageError(
-            "This SLO is out of reach for one instance.",
-            f"Measured {measured_per_s:g}/s, simulated {simulated_per_s:g}/s within it.",
+            "This SLO is out of reach for one instance.", "None was measured to keep it at any rate.",
             "Ask for less, or serve a faster model.",
-        )
+        )  # fmt: skip
     unit = asked_at(work, stretch)
 
     def carries(slowness: float) -> bool:
-        return _carries(unit, msgspec.structs.replace(fleet, slowness=slowness), objectives, measured_per_s)
+        slowed = msgspec.structs.replace(fleet, slowness=fleet.slowness * slowness)
+        return _carries(unit, slowed, objectives, measured_per_s)
 
-    low = high = simulated_per_s / measured_per_s
-    while low > SLOWEST[0] and not carries(low):
+    low = high = simulated_per_s / measured_per_s or 1.0
+    while not carries(low):
         low, high = low / 1.5, low
-    while low == high and high < SLOWEST[1] and carries(high):
-        low, high = high, high * 1.5
+        if low < SLOWEST[0]:
+            raise UsageError(
+                "The simulation and the measurement contradict each other.",
+                f"One instance was measured to carry {measured_per_s:g} requests/s; simulated it never does.",
+                "The machine was too busy to learn its pace: measure again, for longer.",
+            )
+    if low == high:
+        high = low * 1.5
+        while high < SLOWEST[1] and carries(high):
+            low, high = high, high * 1.5
     while high / low > 1.0 + PRECISION:
         middle = math.sqrt(low * high)
         low, high = (middle, high) if carries(middle) else (low, middle)

@@ -55,7 +55,7 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self.tether: socket.socket | None = None
         self._command = command
-        self._fds = tuple(fds)
+        self.fds = tuple(fds)
         self._unread = b""
         self._oom_kills = 0
 
@@ -68,7 +68,7 @@ class Child:
         with theirs:
             self.process = subprocess.Popen(
                 [*program, self._command, "--internal", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(), self.watch.fd, *self._fds),
+                pass_fds=(theirs.fileno(), self.watch.fd, *self.fds),
                 stdin=subprocess.DEVNULL,
                 stdout=sys.stderr.fileno(),  # standard output belongs to the command a person typed
                 process_group=0,  # Ctrl-C in a terminal is the supervisor's to handle

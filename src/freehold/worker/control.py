@@ -13,7 +13,9 @@ from freehold.core import Json
 from freehold.engine.base import EngineSpec
 from freehold.errors import Conflict, FreeholdError, NotFound, Unavailable
 from freehold.pipe import Ask, DrainWorker, EndRollout, Order, Reload, RollOut, RolloutStatus, Told
+from freehold.worker.child import Child
 from freehold.worker.crew import Crew
+from freehold.worker.judge import Ending
 from freehold.worker.reload import plan
 from freehold.worker.rollout import Finding, Rollout
 from freehold.worker.staff import Staff
@@ -39,7 +41,7 @@ class Control:
         """The settings as they were last read."""
 
     def turn(self, now_s: float) -> bool:
-        """Go on with the rollout; False where there is none on its way."""
+        """Go on with the rollout; False where there is none on its way. Models that come and go have none."""
         if self.rollout is None or self.rollout.over:
             return False
         self.rollout.turn(now_s)
@@ -48,6 +50,15 @@ class Control:
     def status(self, now_s: float) -> RolloutStatus | None:
         """Of the last rollout."""
         return None if self.rollout is None else self.rollout.status(now_s)
+
+    def heard(self, child: Child, endings: tuple[Ending, ...]) -> None:
+        """How requests of a worker ended."""
+        if self.rollout is not None:
+            self.rollout.heard(child, endings)
+
+    def ends_with(self, child: Child, reason: str) -> bool:
+        """A worker ended, or is near its end, that was not to: True if a rollout ends with it."""
+        return self.rollout is not None and self.rollout.ends_with(child, reason)
 
     def obey(self, ask: Ask) -> Told:
         try:
@@ -129,6 +140,9 @@ class Control:
 
     def _crew(self, name: str) -> Crew:
         crews = [crew for crew in self._staff.crews if (crew.wanted or crew.on_demand) and name in ("", crew.spec.name)]
+        if not self._staff.crews:
+            next = "Name a host that has some with --on HOST; `freehold workers` shows them."
+            raise Conflict(f"No workers run on {self._staff.site.host_name}.", "It has a gateway only.", next)
         if not crews:
             raise NotFound(f"Nothing is served under the name {name[:100]!r}.")
         return crews[0]
@@ -157,5 +171,6 @@ class Control:
     def _upgrade(self) -> Json:
         name = self._takeover.begin(self._staff.config)
         self._staff.renew()
-        self._staff.say(f"{name} takes over once it serves; then new workers take the old ones' place, one by one.")
+        then = "New workers take the old ones' place, one by one."
+        self._staff.say(then if name is None else f"{name} takes over once it serves. {then}")
         return {"gateway": name, "changed": []}

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from freehold import log
 from freehold.core import Answer, Chunk, Failure, Result, Usage
 from freehold.echo import Echo
 from freehold.engine.base import Engine
-from freehold.errors import FreeholdError, ResumeFailed
+from freehold.errors import CannotResume, FreeholdError, ResumeFailed
 from freehold.ledger.protocol import Claim, Ended, Progress
 from freehold.pipe import Begun
 from freehold.worker.failures import failed_chunk
@@ -21,8 +22,8 @@ class Job:
     """Fed every chunk of its request by `take`; `ended` is for the ledger once `take` has set `over`."""
 
     __slots__ = (
-        "announced", "attempt", "chunks", "claimed_s", "echoes", "failure", "first_s", "given", "id", "keep", "left",
-        "over", "queued_ms", "request", "saved",
+        "announced", "asked", "attempt", "chunks", "claimed_s", "echoes", "failure", "first_s", "given", "id", "keep",
+        "left", "over", "queued_ms", "request", "saved",
     )  # fmt: skip
 
     def __init__(self, claim: Claim, now_s: float) -> None:
@@ -32,6 +33,8 @@ class Job:
         self.queued_ms = claim.queued_ms
         self.keep = claim.request.keep
         self.claimed_s = now_s
+        self.asked = {claim.request.gateway} if claim.request.gateway else set()
+        """Gateways that want to hear of it; empty: all there are."""
         self.announced = False
         """The gateway has heard of it."""
         self.first_s: float | None = None
@@ -48,6 +51,12 @@ class Job:
 
     def begun(self) -> Begun:
         return Begun(self.attempt, self.queued_ms, sum(chunk.tokens for chunk in self.chunks[: self.given]))
+
+    def followed_by(self, gateway: str) -> set[str]:
+        """A gateway wants to hear of it from now on: who is to be told all of it now."""
+        if self.asked and gateway:
+            self.asked.add(gateway)
+        return {gateway} if gateway else set()
 
     def given_to(self, choice: int) -> list[Chunk]:
         """What earlier attempts made of one answer."""
@@ -122,6 +131,19 @@ class Job:
 def places(claim: Claim) -> int:
     """How many of the engine's places a request takes."""
     return 1 if claim.request.kind == "embed" else claim.request.n
+
+
+def add_to(engine: Engine, job: Job, choice: int) -> None:
+    """Begin an answer, or go on with it; from its beginning where the engine can't go on."""
+    given = job.given_to(choice)
+    if any(chunk.finish is not None for chunk in given):
+        return
+    try:
+        engine.add(job.request, choice, given)
+    except CannotResume as error:
+        log.event("request.anew", id=job.id, choice=choice, why=error.why)
+        job.anew(choice)
+        engine.add(job.request, choice)
 
 
 def embedded(engine: Engine, job: Job) -> Chunk:

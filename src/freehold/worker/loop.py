@@ -14,17 +14,21 @@ from freehold import log, order
 from freehold.clock import Clock, SystemClock
 from freehold.core import Chunk, Usage
 from freehold.engine.base import Engine
-from freehold.errors import CannotResume
 from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
+from freehold.worker.claims import LOOK_EVERY_S, Claims
 from freehold.worker.ends import Ends
-from freehold.worker.every import CANCEL_EVERY_S, EXPIRE_EVERY_S, LOOK_EVERY_S, SAVE_EVERY_S, Every
 from freehold.worker.failures import OVERDUE, OVERSPENT, TOO_LATE, failed_chunk, failure_of
-from freehold.worker.job import Job, embedded, places
+from freehold.worker.job import Job, add_to, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
-from freehold.worker.reach import AGAIN_S, Reach
+from freehold.worker.reach import Reach
 from freehold.worker.steplog import StepLog
+
+CANCEL_EVERY_S = 0.1
+"""Cancels arrive over the pipe; without one, the ledger tells within this time."""
+SAVE_EVERY_S = 0.05
+"""How often what was made goes into the ledger, of all answers together."""
 
 
 class WorkLoop:
@@ -48,15 +52,16 @@ class WorkLoop:
         self._clock: Clock = clock or SystemClock()
         self._owner = presence.owner
         self._max_batch = engine.card.max_batch
-        self._model = engine.card.name
         self._turned = turned
         self._jobs: dict[str, Job] = {}
         self._to_embed: deque[Job] = deque()
         self._reach = Reach(self._clock, presence.heart)
         self._ends = Ends(ledger, presence, self._reach)
-        self._work_waits = True
-        self._next_look_s = 0.0
-        self._expires, self._cancels, self._saves = Every(EXPIRE_EVERY_S), Every(CANCEL_EVERY_S), Every(SAVE_EVERY_S)
+        self._claims = Claims(ledger, engine.card.name, presence, self._reach, self._clock)
+        self._lost = False
+        """Answers were aborted since the last step."""
+        self._next_cancels_s = 0.0
+        self._next_save_s = 0.0
 
     def run(self) -> None:
         while not self._done():
@@ -89,11 +94,11 @@ class WorkLoop:
     def _listen(self) -> None:
         for frame in self._pipe.receive():
             if isinstance(frame, Wake):
-                self._work_waits = True
+                self._claims.waits = True
             elif isinstance(frame, Cancel):
                 self._cancel(frame.id)
             elif isinstance(frame, Follow):
-                self._tell_all(frame.id)
+                self._tell_all(frame)
             elif isinstance(frame, AskSteps):
                 self._pipe.send(Steps(frame.number, self.steplog.last(frame.last)))
             elif isinstance(frame, Drain):
@@ -102,7 +107,8 @@ class WorkLoop:
             self._presence.leave()
         if self._presence.overspent:
             self._publish([failed_chunk(id, OVERSPENT) for id in list(self._jobs)])
-        if self._jobs and self._cancels.due(self._clock.monotonic_s()):
+        if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
+            self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()
 
     def _ask_ledger_for_cancels(self) -> None:
@@ -135,41 +141,31 @@ class WorkLoop:
             return
         log.event("request.outdated", level="warning", id=id, attempt=job.attempt)
         self._engine.abort(id)
+        self._lost = True
         if job in self._to_embed:
             self._to_embed.remove(job)
 
-    def _tell_all(self, id: str) -> None:
-        job = self._jobs.get(id)
-        if job is not None:
+    def _tell_all(self, follow: Follow) -> None:
+        if (job := self._jobs.get(follow.id)) is not None:
             job.announced = True
-            self._pipe.send(Tokens(list(job.chunks), {id: Begun(job.attempt, job.queued_ms)}))
+            told = Tokens(list(job.chunks), {job.id: Begun(job.attempt, job.queued_ms)})
+            self._pipe.tell(told, {job.id: job.followed_by(follow.gateway)})
 
     # ---- claim -----------------------------------------------------------------------------------
 
     def _claim(self) -> None:
-        now_s = self._clock.monotonic_s()
-        time_to_look = now_s >= self._next_look_s
-        if self._presence.draining or not (self._work_waits or time_to_look):
+        room = self._max_batch - self._running()
+        if not self._claims.due(room):
             return
-        room = 1 if self._presence.once else self._max_batch - self._running()
-        if room < 1 and not time_to_look:
-            return
-        self._next_look_s = now_s + (LOOK_EVERY_S if self._reach.good else AGAIN_S)
-        self._work_waits = False
-        if not self._reach.good:
-            return
-        overdue: list[str] = []
-        claims: list[Claim] = []
-        with self._reach.trying():
-            overdue = self._ledger.expire() if self._expires.due(now_s) else []  # no claim takes such a one anyway
-            self._heart.between()
-            claims = self._ledger.claim(self._owner, room, self._model, self._presence.lots)
-        self._work_waits = bool(claims) or room < 1
+        claims, overdue = self._claims.look(room)
         if overdue:
             self._pipe.send(Tokens([failed_chunk(id, OVERDUE) for id in overdue]))
-        self._presence.claimed(len(claims), now_s)
         for claim in claims:
-            self._begin(claim, now_s)
+            self._lose(claim.request.id)  # it stood still, and what it had was taken and given back
+        if claims and self._lost:
+            self._publish(self._step())  # the last word of an aborted answer must not be taken for the new one's
+        for claim in claims:
+            self._begin(claim, self._clock.monotonic_s())
 
     def _begin(self, claim: Claim, now_s: float) -> None:
         """Give the engine every answer of a request that hasn't ended, or end the request with what the engine has
@@ -179,28 +175,17 @@ class WorkLoop:
         self._heart.took(job.request, sum(chunk.tokens for chunk in claim.given))
         if job.over:  # only the report of its end was missing
             del self._jobs[job.id]
-            self._pipe.send(Tokens(list(job.chunks), {job.id: job.begun()}))
-            self._ends.record([job], now_s)
+            unrecorded = self._ends.record([job], now_s)
+            self._pipe.tell(Tokens(list(job.chunks), {job.id: job.begun()}, unrecorded), {job.id: job.asked})
         elif job.request.kind == "embed":
             self._to_embed.append(job)
         else:
             try:
                 for choice in range(places(claim)):
-                    self._add(job, choice)
+                    add_to(self._engine, job, choice)
             except Exception as error:  # noqa: BLE001  one request must never cost the worker its life
                 self._engine.abort(job.id)
                 self._publish([failed_chunk(job.id, failure_of(error, job.id))])
-
-    def _add(self, job: Job, choice: int) -> None:
-        given = job.given_to(choice)
-        if any(chunk.finish is not None for chunk in given):
-            return
-        try:
-            self._engine.add(job.request, choice, given)
-        except CannotResume as error:
-            log.event("request.anew", id=job.id, choice=choice, why=error.why)
-            job.anew(choice)
-            self._engine.add(job.request, choice)
 
     def _running(self) -> int:
         """Answers that have not ended."""
@@ -213,6 +198,7 @@ class WorkLoop:
         if self._to_embed:
             self._publish([embedded(self._engine, self._to_embed[0])])
             self._heart.read(self._to_embed.popleft().id)
+        self._lost = False
         return self._heart.step(self._engine, self.steplog)
 
     # ---- publish ---------------------------------------------------------------------------------
@@ -223,6 +209,7 @@ class WorkLoop:
         shown: list[Chunk] = []
         begun: dict[str, Begun] = {}
         ended: list[Job] = []
+        asked: dict[str, set[str]] = {}
         for chunk in chunks:
             job = self._jobs.get(chunk.id)
             if job is None:
@@ -234,6 +221,7 @@ class WorkLoop:
                 job.announced = True
                 begun[job.id] = job.begun()
             shown.append(heard)
+            asked[job.id] = job.asked
             if job.over:
                 ended.append(job)
                 del self._jobs[job.id]
@@ -245,17 +233,19 @@ class WorkLoop:
         if ended:
             over = {job.id for job in ended}
             if going_on := [chunk for chunk in shown if chunk.id not in over]:  # these need not wait for others' ends
-                self._pipe.send(Tokens(going_on, begun))
+                self._pipe.tell(Tokens(going_on, begun), asked)
             unrecorded = self._ends.record(ended, now_s)
             shown, begun = [chunk for chunk in shown if chunk.id in over], {} if going_on else begun
-        self._pipe.send(Tokens(shown, begun, unrecorded))
+        self._pipe.tell(Tokens(shown, begun, unrecorded), asked)
 
     # ---- look after what runs --------------------------------------------------------------------
 
     def _look_after(self) -> None:
         """Every few steps: save what was made, stop what is too late."""
-        if not self._saves.due(self._clock.monotonic_s()):
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_save_s:
             return
+        self._next_save_s = now_s + SAVE_EVERY_S
         self._save()
         now_unix_s = self._clock.unix_s()
         late = [job.id for job in self._jobs.values() if order.overdue(job.request, now_unix_s)]
@@ -284,9 +274,8 @@ class WorkLoop:
         if self._presence.draining:
             if self._ends.waiting:
                 self._pipe.wait(LOOK_EVERY_S, self._wake_fds)
-        elif not self._work_waits:
-            left_s = self._next_look_s - self._clock.monotonic_s()
-            self._pipe.wait(max(0.0, left_s), self._wake_fds)
+        elif not self._claims.waits:
+            self._pipe.wait(self._claims.next_look_in_s, self._wake_fds)
         self._heart.between()
 
     def _done(self) -> bool:

@@ -18,10 +18,14 @@ import msgspec
 
 from freehold import log
 from freehold.clock import Clock, SystemClock
-from freehold.pipe import AnyFrame, Frame, Reader, Tokens, encode
+from freehold.pipe import AnyFrame, Frame, Reader, Tokens, Welcome, encode
+from freehold.worker.dial import TCP, Dial, Refused
 
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 0.25
+FAR_RETRY_MOST_S = 2.0
+"""Over TCP."""
+REFUSED_RETRY_S = 10.0
 KEPT_BYTES = 32 << 20
 """What may wait unsent; beyond it the oldest frames go, and the reader sees the gap in the offsets."""
 _CHUNK_BYTES = 1 << 18
@@ -36,8 +40,17 @@ class _Waiting(NamedTuple):
 class PipeClient:
     """One connection, or the next try at one. `greet` gives the frames that open every connection."""
 
-    def __init__(self, path: Path | str, greet: Callable[[], Sequence[Frame]], clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: Path | str, greet: Callable[[], Sequence[Frame]], clock: Clock | None = None, secret: bytes = b""
+    ) -> None:
+        """`path`: an address as `Dial` takes it; `secret` is for TCP."""
+        self.gateway: str | None = None
+        """Who is at the other end; None until it has said so."""
         self._path = str(path)
+        self._secret = secret
+        self._retry_most_s = FAR_RETRY_MOST_S if self._path.startswith(TCP) else RETRY_MOST_S
+        self._dialling: Dial | None = None
+        self._told = ""
         self._greet = greet
         self._clock: Clock = clock or SystemClock()
         self._socket: socket.socket | None = None
@@ -92,6 +105,9 @@ class PipeClient:
             readers.append(self._socket.fileno())
             if self._unsent:
                 writers.append(self._socket.fileno())
+        elif self._dialling is not None:
+            (writers if self._dialling.awaits_writing else readers).append(self._dialling.socket.fileno())
+            timeout_s = min(timeout_s, self._dialling.left_s)
         else:
             timeout_s = min(timeout_s, max(0.0, self._next_try_s - self._clock.monotonic_s()))
         return readers, writers, timeout_s
@@ -105,6 +121,9 @@ class PipeClient:
         return not self._unsent
 
     def close(self) -> None:
+        if self._dialling is not None:
+            self._dialling.close()
+            self._dialling = None
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -112,25 +131,43 @@ class PipeClient:
     # ---- inside ----------------------------------------------------------------------------------
 
     def _dial(self) -> bool:
-        now_s = self._clock.monotonic_s()
-        if now_s < self._next_try_s:
-            return False
-        new = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        new.setblocking(False)
         try:
-            new.connect(self._path)
-        except OSError:  # nobody there yet, or its queue is full
-            new.close()
-            self._next_try_s = now_s + self._retry_s
-            self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
+            if self._dialling is None:
+                if self._clock.monotonic_s() < self._next_try_s:
+                    return False
+                self._dialling = Dial(self._path, self._secret, self._clock)
+            self._dialling.turn()
+        except OSError as error:
+            self._failed(self._retry_s, str(error), "info")
+            self._retry_s = min(self._retry_s * 2, self._retry_most_s)
             return False
+        except Refused as error:
+            self._failed(REFUSED_RETRY_S, str(error), "warning")
+            return False
+        if not self._dialling.done:
+            return False
+        self._connected(self._dialling)
+        return True
+
+    def _failed(self, retry_s: float, why: str, level: log.Level) -> None:
+        """Over TCP told once: there is more that can be wrong than that nobody is there yet."""
+        if self._dialling is not None:
+            self._dialling.close()
+            self._dialling = None
+        self._next_try_s = self._clock.monotonic_s() + retry_s
+        if self._path.startswith(TCP) and why != self._told:
+            self._told = why
+            log.event("pipe.unreached", level=level, address=self._path, why=why)
+
+    def _connected(self, dial: Dial) -> None:
+        new, self._dialling, self._told = dial.socket, None, ""
         new.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        self._socket, self._reader, self._retry_s = new, Reader(), RETRY_FIRST_S
+        self._socket, self._reader, self._retry_s = new, dial.reader, RETRY_FIRST_S
+        self.gateway = dial.gateway or None
         greeting = [encode(frame) for frame in self._greet()]
         self._unsent.extendleft(_Waiting(data, lasts=False) for data in reversed(greeting))
         self._unsent_bytes += sum(map(len, greeting))
         self._greeting_left = len(greeting)
-        return True
 
     def _lost(self, why: str, level: log.Level = "info") -> None:
         if self._socket is None:
@@ -180,7 +217,11 @@ class PipeClient:
         while self._socket is not None:
             try:
                 data = self._socket.recv(_CHUNK_BYTES)
-                frames += self._reader.feed(data)
+                for frame in self._reader.feed(data):
+                    if isinstance(frame, Welcome):
+                        self.gateway = frame.gateway
+                    else:
+                        frames.append(frame)
             except BlockingIOError:
                 break
             except (OSError, ValueError, msgspec.DecodeError) as error:

@@ -39,12 +39,13 @@ class Presence:
     def __init__(
         self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None,
         *, variant: str = "", lots: tuple[int, int] = (0, 100), pulse: Pulse | None = None,
-        memory_limit_bytes: int = 0, once: bool = False,
+        memory_limit_bytes: int = 0, life: str = "", once: bool = False,
     ) -> None:  # fmt: skip
         self.name = name
+        self.life = life
         self.lots = lots
         """Which requests it takes; the supervisor may change it at any time."""
-        self.owner = owner(name, os.getpid())
+        self.owner = owner(name, os.getpid(), life)
         self.once = once
         """It answers one request and leaves."""
         self._waits_from_s = 0.0
@@ -71,7 +72,7 @@ class Presence:
 
     def greet(self) -> list[Frame]:
         """The frames that open every connection."""
-        return [Hello(self.name, self._status.pid, self.card), Status(self._status, self.card)]
+        return [Hello(self.name, self._status.pid, self.card, self.life), Status(self._status, self.card)]
 
     @contextmanager
     def timed(self, pipe: Pipes, name: Phase, detail: str) -> Iterator[Progress]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -17,7 +18,7 @@ from freehold import log
 from freehold.core import ModelCard, Phase
 from freehold.engine.base import Engine, EngineSpec
 from freehold.errors import EngineFailed, FreeholdError, StoreAway
-from freehold.ledger.open import open_ledger
+from freehold.ledger.open import is_remote, open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, card_pace, open_profile
@@ -50,12 +51,14 @@ def run(
 ) -> int:  # fmt: skip
     """Work until SIGTERM or a `Drain` frame has been obeyed (0), or the model or engine fails (not 0). `order`: there
     is a supervisor, at the other end of `status_fd`."""
-    presence = _presence(spec, name, status_fd, order)
+    life = secrets.token_hex(4) if is_remote(store_path) else ""
+    presence = _presence(spec, name, status_fd, order, life)
     if order is not None and order.once:
         isolate(presence, order.memory_limit_bytes, order.cpu_limit_s)
     _name_process(name)
     _limit_threads(spec.threads)
-    pipe = Pipes((order.pipe_paths if order is not None else ()) or (pipe_path,), presence.greet)
+    paths = (order.pipe_paths if order is not None else ()) or ((pipe_path,) if pipe_path else ())
+    pipe = Pipes(paths, presence.greet, secret=b"" if order is None else order.pipe_secret)
     presence.use_pipes = pipe.use
     if order is not None and status_fd is not None:
         leave_with_supervisor(status_fd, presence.obey)
@@ -79,13 +82,13 @@ def run(
     return code
 
 
-def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrder | None) -> Presence:
+def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrder | None, life: str) -> Presence:
     if order is None:
-        return Presence(name, spec.name, spec.engine, status_fd, variant=spec.source.label)
+        return Presence(name, spec.name, spec.engine, status_fd, variant=spec.source.label, life=life)
     pulse = None if order.pulse_fd is None else Pulse(order.pulse_fd)
     return Presence(
         name, spec.name, spec.engine, status_fd, variant=spec.source.label, lots=order.lots, pulse=pulse,
-        memory_limit_bytes=order.memory_limit_bytes, once=order.once,
+        memory_limit_bytes=order.memory_limit_bytes, life=life, once=order.once,
     )  # fmt: skip
 
 

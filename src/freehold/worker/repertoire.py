@@ -14,7 +14,8 @@ from freehold.core import Failure, ModelCard
 from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError, ModelError
 from freehold.machine import memory_limit_bytes
-from freehold.pipe import AnyFrame, ModelState, ModelStatus, Wake, Wanted
+from freehold.model_status import ModelState, ModelStatus
+from freehold.pipe import AnyFrame, Wake, Wanted
 from freehold.worker import swap
 from freehold.worker.child import Child
 from freehold.worker.crew import Crew
@@ -224,13 +225,14 @@ def employed(staff: Staff, specs: Sequence[EngineSpec]) -> Iterator[Repertoire]:
     """The crews of `specs`: one model alone is there to stay, unless it is to leave when idle. Raises `ModelError` if
     one could never be loaded."""
     config = staff.config.engine
-    if staff.config.server.mode == "stateless":
+    if specs and staff.config.server.mode == "stateless":
         with Demand(staff.site.store_path, [specs[0].name]) as demand:
             part = Part(staff.found(specs[0], 0, on_demand=True), 1, 0, expected_load_s(specs[0]))
             yield OneByOne(staff, demand, part, config.workers, time.monotonic())
         return
-    if len(specs) == 1 and not config.idle_unload_s:
-        staff.found(specs[0], config.workers)
+    if len(specs) < 2 and not (specs and config.idle_unload_s):
+        for spec in specs:
+            staff.found(spec, config.workers)
         yield Repertoire(staff, None, (), Rules(), 0.0)
         return
     budget = budget_bytes(config.memory_budget_mb, memory_limit_bytes()) if len(specs) > 1 else 0

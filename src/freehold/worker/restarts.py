@@ -29,10 +29,10 @@ class Limits(msgspec.Struct, frozen=True):
     tries: int = 5
     """Lives in a row without ever being ready."""
 
-
-def limits_within(most_s: float) -> Limits:
-    """No pause is longer than that."""
-    return Limits(first_s=min(Limits().first_s, most_s), most_s=most_s)
+    @classmethod
+    def at_most(cls, most_s: float) -> Limits:
+        """Those with no wait longer than that."""
+        return cls(first_s=min(cls().first_s, most_s), most_s=most_s)
 
 
 class End(msgspec.Struct, frozen=True):

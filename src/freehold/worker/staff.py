@@ -7,6 +7,7 @@ carries it out.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import psutil
@@ -15,6 +16,8 @@ from freehold.config import Config
 from freehold.core import WorkerStatus
 from freehold.engine.base import EngineSpec
 from freehold.machine import memory_limit_bytes
+from freehold.model_status import ModelStatus
+from freehold.pipe import Fleet, RolloutStatus
 from freehold.worker.child import Child
 from freehold.worker.crew import ALL, Crew
 from freehold.worker.memory import limit_bytes
@@ -24,6 +27,7 @@ from freehold.worker.tether import GatewayOrder, WorkOrder, settings
 
 SHOWN_S = 60.0
 """Who has left is shown for so long."""
+TOLD_ENDS = 64
 
 
 class Staff:
@@ -36,13 +40,12 @@ class Staff:
         """Tells a person what is changed, in a sentence."""
         self.crews: list[Crew] = []
         self.limits = limits
+        self.ended: deque[str] = deque(maxlen=TOLD_ENDS)
+        """Lives (`pipe.owner`) of late: gateways of other hosts can't see that they are over."""
         self._hired = 0
-        order = GatewayOrder(
-            config=settings(config), store_path=site.store_path, pipe_path=site.pipe_path, listen_fd=site.listen_fd
-        )
-        self.gateway = Child("gateway", "gateway", order, limits, fds=(site.listen_fd,))
-        """The one that serves."""
-        self.gateways = [self.gateway]
+        self.gateway = self._gateway()
+        """The one that serves, if there is one here."""
+        self.gateways = [] if self.gateway is None else [self.gateway]
         """And one that comes, and those that finish what they have."""
         self.pipe_paths: tuple[str, ...] = ()
         self._to_renew: list[str] = []
@@ -154,12 +157,28 @@ class Staff:
     def rows(self) -> list[WorkerStatus]:
         return [row for crew in self.crews for row in crew.rows()]
 
+    def told(self, rollout: RolloutStatus | None, models: list[ModelStatus]) -> Fleet:
+        """What every gateway is told."""
+        place = self.site.place
+        return Fleet(self.rows(), rollout, models, host="" if place is None else place.name, ended=list(self.ended))
+
+    def _gateway(self) -> Child | None:
+        site = self.site
+        if site.listen_fd is None:
+            return None
+        order = GatewayOrder(
+            config=settings(self.config), store_path=site.store_path, pipe_path=site.pipe_path,
+            listen_fd=site.listen_fd, place=site.place,
+        )  # fmt: skip
+        return Child("gateway", "gateway", order, self.limits, fds=(site.listen_fd,))
+
     def _hire(self, crew: Crew) -> Child:
         self._hired += 1
         config, site = self.config, self.site
         order = WorkOrder(
-            spec=crew.spec, name=f"worker-{self._hired}", store_path=site.store_path, pipe_path=site.pipe_path,
-            pipe_paths=self.pipe_paths, log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
+            spec=crew.spec, name=site.named(f"worker-{self._hired}"), store_path=site.store_path,
+            pipe_path=site.pipe_path, pipe_paths=self.pipe_paths, pipe_secret=site.secret,
+            log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
             memory_limit_bytes=limit_bytes(config.engine.memory_limit_mb, memory_limit_bytes(), crew.wanted),
             once=config.server.mode == "stateless", cpu_limit_s=config.engine.cpu_limit_s,
         )  # fmt: skip

@@ -19,13 +19,14 @@ from freehold import log
 from freehold.config import Config
 from freehold.engine.base import EngineSpec
 from freehold.errors import FreeholdError
-from freehold.pipe import Ask, Fleet, Reload, Upgrade
+from freehold.pipe import Ask, Fleet, Reload, Upgrade, owner
 from freehold.worker.child import Child
 from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
+from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
 from freehold.worker.repertoire import employed
-from freehold.worker.restarts import End, Limits, limits_within
+from freehold.worker.restarts import End, Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
 from freehold.worker.staff import Staff
@@ -44,7 +45,7 @@ TURN_S = 1.0
 
 
 class Supervisor:
-    """Workers of each of `specs`, and one gateway, until a signal or a failure that won't heal."""
+    """Workers of each of `specs`, and a gateway if the site has one, until a signal or a failure that won't heal."""
 
     def __init__(
         self, config: Config, *specs: EngineSpec, on_event: Callable[[Event], None] = lambda event: None,
@@ -57,7 +58,7 @@ class Supervisor:
         self._specs = specs
         self._tell = on_event
         self._program = tuple(program)
-        self._limits = limits or limits_within(config.server.restart_most_s)
+        self._limits = limits or Limits.at_most(config.server.restart_most_s)
         self._site = site
         self._settle = settle
         self._reread = reread
@@ -75,11 +76,13 @@ class Supervisor:
         signals.watch(signal.SIGHUP, signal.SIGUSR2)
         try:
             with self._prepared() as site, Upkeep(site.store_path):
+                open_port(site)
+                self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                with employed(self._staff, self._specs) as self._repertoire:
-                    open_port(site)
-                    self._tell(Event(kind="listening", url=site.url))
-                    self._supervise(signals, site)
+                self._answers = site.listen_fd is None  # then others are asked
+                neighbours = Neighbours(site.store_path, site.place, works=bool(self._specs))
+                with employed(self._staff, self._specs) as self._repertoire, neighbours:
+                    self._supervise(signals, site, neighbours)
         except FreeholdError as error:
             self._verdict = error
         finally:
@@ -97,9 +100,9 @@ class Supervisor:
 
     # ---- the main line ---------------------------------------------------------------------------
 
-    def _supervise(self, signals: StopSignals, site: Site) -> None:
-        pipe = Pipes((site.pipe_path,), lambda: [self._fleet()])
-        self._takeover = Takeover(self._staff, pipe)
+    def _supervise(self, signals: StopSignals, site: Site, neighbours: Neighbours) -> None:
+        pipe = Pipes((), lambda: [self._fleet()], secret=site.secret)
+        self._takeover = Takeover(self._staff, pipe, neighbours)
         self._control = Control(self._staff, self._takeover, self._settle, self._reread)
         try:
             while not signals.asked() and self._verdict is None:
@@ -119,12 +122,12 @@ class Supervisor:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
         if not self._closing or self._finishes():
-            self._changed |= self._repertoire.turn(now_s) | self._staff.tend(now_s)
-        self._changed |= not self._closing and self._control.turn(now_s)
+            self._changed |= self._repertoire.turn(now_s) | self._staff.tend(now_s) | self._control.turn(now_s)
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
                 self._start(child, now_s)
+        self._takeover.look_around()
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
@@ -151,8 +154,8 @@ class Supervisor:
 
     def _finishes(self) -> bool:
         """Models are still loaded for what was accepted: a gateway waits for its answers."""
-        waits = self._verdict is None and any(gateway.process is not None for gateway in self._staff.gateways)
-        return waits and bool(self._repertoire.parts)
+        parts = self._repertoire.parts if self._verdict is None else []
+        return bool(parts) and any(gateway.process is not None for gateway in self._staff.gateways)
 
     # ---- what happens to a child -----------------------------------------------------------------
 
@@ -177,6 +180,7 @@ class Supervisor:
                     self._staff.proved(child)
                     self._repertoire.ready(child, report.card)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
+                    self._answers = self._answers or not self._specs
                 case "serving":
                     self._answers = True
                     self._takeover.serves(child)
@@ -185,13 +189,9 @@ class Supervisor:
                 case "leaving" if not child.leaving:
                     self._staff.do_without(child)
                     self._changes(f"{child.name} was told to leave by a signal.")
-                case "ended" if self._control.rollout is not None:
-                    self._control.rollout.heard(child, report.endings)
-                case "recycle" if self._control.rollout is not None and self._control.rollout.ends_with(
-                    child, f"{child.name} is near its memory limit."
-                ):
-                    pass
-                case "recycle":
+                case "ended":
+                    self._control.heard(child, report.endings)
+                case "recycle" if not self._control.ends_with(child, f"{child.name} is near its memory limit."):
                     self._changes(f"{child.name} is near its memory limit: it finishes, and another takes its place.")
                 case _:
                     pass  # told when it has ended
@@ -207,6 +207,7 @@ class Supervisor:
         well = child.left_well() or (child.leaving and child.ready_at_s is None)
         reason = child.bury()
         self._changed = True
+        self._staff.ended.append(owner(child.name, pid))
         child.last_error = (
             "" if well else f"{child.name} {reason}." + (f" {failure.what} {failure.why}".rstrip() if failure else "")
         )
@@ -215,7 +216,7 @@ class Supervisor:
         if child.leaving or child.recycled:
             self._gone(child, reason, well)
             return
-        if self._control.rollout is not None and self._control.rollout.ends_with(child, child.last_error):
+        if self._control.ends_with(child, child.last_error):
             self._gone(child, reason, well)
             return
         try:
@@ -290,8 +291,7 @@ class Supervisor:
     # ---- telling ---------------------------------------------------------------------------------
 
     def _fleet(self) -> Fleet:
-        now_s = time.monotonic()
-        return Fleet(self._staff.rows(), self._control.status(now_s), self._repertoire.statuses(now_s))
+        return self._staff.told(self._control.status(time.monotonic()), self._repertoire.statuses(time.monotonic()))
 
     def _changes(self, text: str) -> None:
         self._changed = True

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from freehold.core import Record
-from freehold.pipe import ModelState
+from freehold.model_status import ModelState
 
 
 class Rules(Record, frozen=True):

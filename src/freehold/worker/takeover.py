@@ -13,29 +13,41 @@ import msgspec
 from freehold.config import Config
 from freehold.errors import Conflict
 from freehold.worker.child import Child
+from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
 from freehold.worker.staff import Staff
 from freehold.worker.tether import Directive, GatewayOrder, settings
 
 
 class Takeover:
-    """The gateways of one supervisor over time, and its own pipes to them."""
+    """The gateways of one supervisor over time, those of its neighbours, and its own pipes to all of them."""
 
-    def __init__(self, staff: Staff, pipes: Pipes) -> None:
+    def __init__(self, staff: Staff, pipes: Pipes, neighbours: Neighbours) -> None:
         self._staff = staff
+        self._neighbours = neighbours
         self._pipes = pipes
         self._coming: Child | None = None
         self._count = 1
+        self._elsewhere: tuple[str, ...] = ()
+        self._tell_all()
 
-    def begin(self, config: Config) -> str:
-        """Start the new one, with `config`. Its name."""
+    def look_around(self) -> None:
+        """Gateways of other supervisors may have come or gone."""
+        if (found := self._neighbours.changed()) is not None:
+            self._elsewhere = found
+            self._tell_all()
+
+    def begin(self, config: Config) -> str | None:
+        """Start the new one, with `config`. Its name; None where workers alone run."""
         if self._coming is not None:
             raise Conflict("A new gateway is coming up already.", next="Try again in a moment.")
         staff, old = self._staff, self._staff.gateway
+        if old is None:
+            return None
         self._count += 1
         assert isinstance(old.order, GatewayOrder)
         order = msgspec.structs.replace(old.order, config=settings(config), pipe_path=staff.site.pipe_of(self._count))
-        self._coming = Child(f"gateway-{self._count}", "gateway", order, staff.limits, fds=(order.listen_fd,))
+        self._coming = Child(f"gateway-{self._count}", "gateway", order, staff.limits, old.fds)
         staff.gateways.append(self._coming)
         self._tell_all()
         return self._coming.name
@@ -67,7 +79,8 @@ class Takeover:
 
     def _tell_all(self) -> None:
         """Where all gateways are, to who runs and to who will."""
-        paths = tuple(each.order.pipe_path for each in self._staff.gateways if isinstance(each.order, GatewayOrder))
+        own = tuple(each.order.pipe_path for each in self._staff.gateways if isinstance(each.order, GatewayOrder))
+        paths = own + self._elsewhere
         self._pipes.use(paths)
         self._staff.pipe_paths = paths
         for child in self._staff.workers:

@@ -18,6 +18,7 @@ import msgspec
 from freehold.config import Config
 from freehold.core import Failure, Json, ModelCard, Record
 from freehold.engine.base import EngineSpec
+from freehold.ledger.roster import Place
 from freehold.log import Format, Level
 from freehold.worker.judge import Ending
 
@@ -37,6 +38,8 @@ class WorkOrder(Record, frozen=True, tag="work"):
     log_format: Format = "auto"
     pipe_paths: tuple[str, ...] = ()
     """Of all gateways, where there are several."""
+    pipe_secret: bytes = b""
+    """By which those of other supervisors know it."""
     lots: tuple[int, int] = (0, 100)
     memory_limit_bytes: int = 0
     """0: no limit."""
@@ -58,6 +61,8 @@ class GatewayOrder(Record, frozen=True, tag="gateway"):
     pipe_path: str
     listen_fd: int
     pulse_fd: int | None = None
+    place: Place | None = None
+    """Among others that share the store."""
 
 
 class Directive(Record, frozen=True):

@@ -53,9 +53,11 @@ async def answer(handlers: Mapping[str, Handler], batch: Batch, number: int, lin
             continue
         except FreeholdError as error:
             status, body = error.status, error_body(error)
+            call.code = error.code
         except Exception as error:  # noqa: BLE001  the edge of a task: one line's bug isn't its neighbours'
             log.event("gateway.bug", level="error", error=error, request=call.id, route=line.url)
             status, body = 500, error_body(EngineFailed("Something in the gateway broke.", f"It is logged: {call.id}."))
+        call.status = status
         text = answer_line(batch, number, line.custom_id, status, call.id, body)
         return Answered(number, text, call, good=status == 200)
 

@@ -142,7 +142,10 @@ class Drive:
     def _collect(self) -> None:
         done = {task for task in self._running if task.done()}
         self._running -= done
-        self._answered += [task.result() for task in done]
+        answered = [task.result() for task in done]
+        for each in answered:
+            self._desk.observe.left(each.call)
+        self._answered += answered
 
     async def _write(self) -> None:
         """Put what was answered into the files. Only then is it forgotten where it was made."""

@@ -33,6 +33,8 @@ async def drive_batches(desk: Desk, handlers: Mapping[str, Handler]) -> None:
             log.event("batch.lost", batch=id)
         except FreeholdError as error:  # the ledger's: once the lease is over it is taken up again
             log.event("batch.interrupted", level="error", batch=id, why=str(error))
+        except Exception as error:  # noqa: BLE001  the edge of a task: one batch's bug isn't the gateway's end
+            log.event("gateway.bug", level="error", error=error, batch=id)
         finally:
             driving.discard(id)
 
