@@ -20,8 +20,9 @@ RETRY_LEAST_S = 0.1
 RETRY_BLIND_S = 1.0
 """While nothing is known of the pace."""
 
-Reason = Literal["", "requests", "tokens", "bytes", "key", "deadline", "hopeless"]
-"""Why a request is refused. `deadline`: later it could be met; `hopeless`: not even by an idle server."""
+Reason = Literal["", "slots", "requests", "tokens", "bytes", "key", "deadline", "hopeless"]
+"""Why a request is refused. `slots`: nobody may wait, and no place is free. `deadline`: later it could be met;
+`hopeless`: not even by an idle server."""
 
 
 class Ask(Record, frozen=True):
@@ -70,6 +71,8 @@ class Line(Record, frozen=True):
     bytes: float = 0.0
     running: int = 0
     """Sequences that run."""
+    answers: int = 0
+    """Sequences that wait."""
     running_work: float = 0.0
     """Work tokens left of them."""
     ahead: int = 0
@@ -94,6 +97,8 @@ class Limits(Record, frozen=True):
     tokens: int = 0
     bytes: int = 0
     of_key: int = 0
+    slots: bool = False
+    """Nobody may wait: who finds no place free is refused."""
 
 
 class Verdict(Record, frozen=True):
@@ -108,6 +113,8 @@ class Verdict(Record, frozen=True):
 
 def decide(ask: Ask, line: Line, pace: Pace, limits: Limits) -> Verdict:
     """A longer line never turns a refusal into an acceptance, and neither does a slower pace."""
+    if limits.slots and line.running + line.answers + ask.answers > pace.places * pace.workers:
+        return Verdict(reason="slots", retry_after_s=_free_after_s(ask, line, pace))
     if reason := _over(ask, line, limits):
         return Verdict(reason=reason, retry_after_s=_room_after_s(reason, ask, line, pace, limits))
     start_s, own_s = _start_s(ask, line, pace), own_time_s(ask, pace, line.running + line.ahead + ask.answers)
@@ -157,6 +164,15 @@ def _start_s(ask: Ask, line: Line, pace: Pace) -> float:
     if line.running + line.ahead + ask.answers <= pace.places * pace.workers:
         return line.ready_in_s
     return line.ready_in_s + drain_s(line.running_work + line.ahead_work, pace)
+
+
+def _free_after_s(ask: Ask, line: Line, pace: Pace) -> float | None:
+    """When those that run will have ended, on the average. None: there are never so many places."""
+    if ask.answers > pace.places * pace.workers:
+        return None
+    if not pace.step_s or not line.running:
+        return RETRY_BLIND_S
+    return max(RETRY_LEAST_S, line.running_work / line.running * step_time_s(pace, line.running))
 
 
 def _over(ask: Ask, line: Line, limits: Limits) -> Reason:

@@ -164,6 +164,7 @@ class Backlog:
             tokens=self.tokens,
             bytes=self.bytes,
             running=running,
+            answers=sum(self._answers),
             running_work=running_work,
             ahead=sum(self._answers[:place]),
             ahead_work=ahead_work,

@@ -4,7 +4,7 @@ processes, TCP between supervisors, where both sides first prove who they are (`
 A worker dials the gateway's socket and says `Hello`; from then on it sends one `Tokens` frame a step,
 with the chunks of every running answer, and its `Status` when it changes. The gateway sends `Wake` when
 work lies in the ledger, `Cancel`, `Follow`, `Drain`, and `AskSteps`. The supervisor dials the same socket, sends
-`Fleet`, and answers what it is asked to do (`Ask`, `Told`).
+`Fleet`, hears of models that are `Wanted`, and answers what it is asked to do (`Ask`, `Told`).
 
 A frame is a 4-byte little-endian length, then one msgpack-encoded struct below.
 """
@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from freehold.core import Chunk, Failure, Json, ModelCard, Record, StepRecord, WorkerStatus
+from freehold.model_status import ModelStatus
 from freehold.sketch import Told as Sketched
 
 MAX_FRAME_BYTES = 64 << 20
@@ -180,10 +181,18 @@ class Fleet(Frame, tag="fleet"):
     workers: list[WorkerStatus]
     rollout: RolloutStatus | None = None
     """The last one."""
+    models: list[ModelStatus] = []
+    """Those that are loaded when somebody asks for them; empty where a model stays once it is loaded."""
     host: str = ""
     """The name of its place; empty where there is only one."""
     ended: list[str] = []
     """Lives (`life_of` their owners) that ended lately: a connection's end alone is no death."""
+
+
+class Wanted(Frame, tag="wanted"):
+    """Somebody asks for a model of which nothing is known before it was loaded. Said again while they wait."""
+
+    model: str
 
 
 class DrainWorker(Record, frozen=True, tag="drain"):
@@ -236,7 +245,7 @@ class Told(Frame, tag="told"):
 
 AnyFrame = (
     Challenge | Proof | Welcome | Hello | Status | Tokens | Wake | Cancel | Follow | Drain | AskSteps | Steps | Fleet
-    | Ask | Told
+    | Wanted | Ask | Told
 )  # fmt: skip
 
 _encoder = msgspec.msgpack.Encoder()

@@ -18,6 +18,9 @@ def setting(default: Any, help: str) -> Any:
 class ServerConfig:
     host: str = setting("127.0.0.1", "Address to listen on. Anything but loopback requires API keys.")
     port: int = setting(8000, "Port to listen on; 0 picks a free one.")
+    mode: Literal["hybrid", "stateful", "stateless"] = setting(
+        "hybrid", "stateful: warm workers and no queue. stateless: a fresh process for every request, with limits."
+    )
     name: str = setting("", "What this host is called among others that share a store; default: its host name.")
     api_keys: Literal["auto", "on", "off"] = setting("auto", "auto: keys are required unless the host is loopback.")
     cors_origins: tuple[str, ...] = setting((), "Browser origins allowed to call the API; none by default.")
@@ -58,6 +61,9 @@ class ModelConfig:
     model: str = setting(
         "starter", "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim."
     )
+    more: tuple[str, ...] = setting(
+        (), "Further models, as MODEL or NAME=MODEL: loaded when asked for, within engine.memory_budget_mb."
+    )
     name: str = setting("", "Name in the API; default: from the model.")
     revision: str = setting("", "Hub revision; resolved to a commit and pinned.")
     quantization: str = setting("q8_0", "Weights after conversion from safetensors: q8_0, f16, bf16 or f32.")
@@ -77,6 +83,12 @@ class EngineConfig:
     memory_limit_mb: int = setting(
         0, "Near this much memory of its own a worker is drained and replaced; 0: its share of the machine's."
     )
+    cpu_limit_s: float = setting(600.0, "server.mode stateless: processor time of one request's process.")
+    memory_budget_mb: int = setting(
+        0,
+        "Memory for all of several models together; 0: nine tenths of the machine's. Those that don't fit take turns.",
+    )
+    idle_unload_s: float = setting(0.0, "A model that nobody has asked for this long leaves the memory. 0: never.")
     profile: str = setting("", "profile.json, or the name of a built-in one (sim).")
     remote_key: str = setting("", "API key for a remote engine; better given as FREEHOLD_ENGINE_REMOTE_KEY.")
     remote_timeout_s: float = setting(120.0, "Longest wait for the next byte of a remote engine.")

@@ -28,7 +28,7 @@ asks = st.builds(
 lines = st.builds(
     Line, requests=count, tokens=amount, bytes=amount, running=count, running_work=amount, ahead=count,
     ahead_work=amount, class_work=amount, slack_s=st.floats(-5, 60) | st.just(math.inf), of_key=st.integers(0, 20),
-    ready_in_s=st.floats(0, 9), promised=count,
+    ready_in_s=st.floats(0, 9), promised=count, answers=count,
 )  # fmt: skip
 paces = st.builds(
     Pace, step_s=st.floats(0.001, 0.5), lone_step_s=st.floats(0.001, 0.1), prefill_s=st.floats(0, 0.01),
@@ -36,9 +36,10 @@ paces = st.builds(
 )  # fmt: skip
 limits = st.builds(
     Limits, requests=st.integers(0, 200), tokens=st.integers(0, 10**6), bytes=st.integers(0, 10**6),
-    of_key=st.integers(0, 20),
+    of_key=st.integers(0, 20), slots=st.booleans(),
 )  # fmt: skip
 UP = (
+    "answers",
     "requests",
     "tokens",
     "bytes",
@@ -223,3 +224,13 @@ def test_a_backlog_that_is_empty_again_holds_nothing() -> None:
     line = backlog.line(ask, PACE, 100.0, 0.0)
     assert line == Line()
     assert (backlog.running, backlog.waiting, backlog.promises) == ({}, {}, 0)
+
+
+def test_where_nobody_may_wait_only_a_free_place_lets_in() -> None:
+    ask = Ask(prompt_tokens=1, answer_tokens=10, most_tokens=10, answers=2)
+    limits = Limits(requests=100, slots=True)
+    assert not decide(ask, Line(running=6), PACE, limits).reason
+    full = decide(ask, Line(running=6, answers=1, running_work=600), PACE, limits)
+    assert (full.reason, full.retry_after_s) == ("slots", pytest.approx(100 * 0.02))
+    never = decide(msgspec.structs.replace(ask, answers=9), Line(), PACE, limits)
+    assert (never.reason, never.retry_after_s) == ("slots", None)

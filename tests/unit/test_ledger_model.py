@@ -502,6 +502,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert (depth.queued_bytes > 0) == bool(queued)
         oldest_s = min((row.accepted_s for row in queued), default=math.inf)
         assert depth.oldest_queued_s == (self.clock.unix_s() - oldest_s if queued else 0.0)
+        next = min(queued, key=lambda row: order.key(row.request, row.arrival, row.tag), default=None)
+        due_unix_s = next.request.deadline_unix_s if next is not None and model is not None else None
+        assert depth.next_due_unix_s == (math.inf if due_unix_s is None else due_unix_s)
 
     @invariant()
     def holders_agree(self) -> None:

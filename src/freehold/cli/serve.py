@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     from freehold.engine.base import EngineName, EngineSpec
     from freehold.worker.site import Site
 
-Model = Annotated[
-    str | None,
+Budget = Annotated[
+    str | None, typer.Option(help="Memory for several models together, as 8GiB; default: 0.9 of the machine's.")
+]
+Idle = Annotated[
+    str | None, typer.Option(help="A model that nobody asks for leaves the memory after this time, as 10m.")
+]
+FORMS = "starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."
+Model = Annotated[str | None, typer.Argument(help=FORMS)]
+Models = Annotated[
+    list[str] | None,
     typer.Argument(
-        help="starter, a GGUF file, a folder (safetensors or OpenVINO IR), a hub id, a URL, or sim:PROFILE."
+        metavar="[MODEL]...",
+        help=f"{FORMS} Several, each as MODEL or NAME=MODEL, share the memory: they are loaded when somebody asks for "
+        "them.",
     ),
 ]
 
 
 def serve(
-    model: Model = None,
+    models: Models = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; not loopback requires API keys.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks a free one.")] = None,
     engine: Annotated[str | None, typer.Option(help="auto, openvino, llamacpp, remote or sim.")] = None,
@@ -34,8 +44,11 @@ def serve(
     threads: Annotated[int | None, typer.Option(help="Threads of each worker; default: the cores divided.")] = None,
     context: Annotated[int | None, typer.Option(help="Context length in tokens; default: the model's.")] = None,
     max_batch: Annotated[int | None, typer.Option(help="Most sequences at once in a worker.")] = None,
+    memory_budget: Budget = None,
+    idle_unload: Idle = None,
     name: Annotated[str | None, typer.Option(help="The model's name in the API.")] = None,
     revision: Annotated[str | None, typer.Option(help="Revision of a hub model; resolved and pinned.")] = None,
+    mode: Annotated[str | None, typer.Option(help="hybrid, stateful or stateless.")] = None,
     store: StoreFlag = None,
     pipe_host: PipeHost = None,
     pipe_port: PipePort = None,
@@ -43,26 +56,21 @@ def serve(
     config_file: ConfigFile = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Serve a model behind an OpenAI-compatible API, with a queue and warm workers."""
+    """Serve a model, or several, behind an OpenAI-compatible API, with a queue and warm workers."""
     from freehold import config as settings
     from freehold import log
     from freehold.cli.startup import StartUp
+    from freehold.cli.units import mebibytes, seconds
 
     flags: dict[str, Any] = {
-        "model.model": model,
-        "model.name": name,
-        "model.revision": revision,
-        "server.host": host,
-        "server.port": port,
-        "engine.engine": engine,
-        "engine.workers": workers,
-        "engine.threads": threads,
-        "engine.context_tokens": context,
-        "engine.max_batch": max_batch,
-        "store.url": store,
-        "pipe.host": pipe_host,
-        "pipe.port": pipe_port,
-    }
+        "model.model": models[0] if models else None, "model.more": tuple(models[1:]) if models else None,
+        "model.name": name, "model.revision": revision, "server.host": host, "server.port": port, "server.mode": mode,
+        "engine.engine": engine, "engine.workers": workers, "engine.threads": threads,
+        "engine.context_tokens": context, "engine.max_batch": max_batch,
+        "engine.memory_budget_mb": None if memory_budget is None else mebibytes("--memory-budget", memory_budget),
+        "engine.idle_unload_s": None if idle_unload is None else seconds("--idle-unload", idle_unload),
+        "store.url": store, "pipe.host": pipe_host, "pipe.port": pipe_port,
+    }  # fmt: skip
 
     def read() -> tuple[Config, list[Setting]]:
         return settings.load(flags | overrides(set_), file=Path(config_file) if config_file else None)
@@ -76,6 +84,7 @@ def serve(
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
     from freehold import slo
+    from freehold.cli.several import settle_all
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
 
@@ -85,7 +94,7 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
         Guard(config.home, config.server)
         if config.observe.slo:
             slo.parse(config.observe.slo)
-        return supervise(config, site, [settle(config, start_up)], start_up, reread)
+        return supervise(config, site, settle_all(config, start_up), start_up, reread)
 
 
 def check_workers(config: Config) -> None:
@@ -98,9 +107,13 @@ def supervise(
     config: Config, site: Site, specs: Sequence[EngineSpec], start_up: StartUp, reread: Callable[[], Config]
 ) -> int:
     """Run until it ends; the exit code. Raises the error that ended it."""
+    from freehold.cli.several import named
     from freehold.worker.supervisor import Supervisor
 
-    code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=settle, reread=reread).run()
+    def one(config: Config, listener: Listener) -> EngineSpec:
+        return settle(named(config, config.model.model), listener)
+
+    code = Supervisor(config, *specs, on_event=start_up.event, site=site, settle=one, reread=reread).run()
     if start_up.failure is not None:
         raise _as_exit(from_failure(start_up.failure), code)
     return code

@@ -40,6 +40,8 @@ class StartUp:
         self._served = False
         self._cards: dict[str, tuple[ModelCard, int, float]] = {}
         self.failure: Failure | None = None
+        self.names: list[str] = []
+        """Of all models, also of those that aren't loaded yet."""
 
     def __enter__(self) -> StartUp:
         return self
@@ -80,7 +82,7 @@ class StartUp:
             case "change":
                 self._quiet()
                 self.say(event.detail)
-            case "left":
+            case "left" if self._config.server.mode != "stateless":
                 self.say(f"{event.process} has left.")
             case "gave_up":
                 self._quiet()
@@ -109,7 +111,9 @@ class StartUp:
     def _ready(self, event: Event, card: ModelCard) -> None:
         self._show(event.process, "")
         self._cards[event.process] = (card, event.memory_bytes, event.seconds or 0.0)
-        if self._served:
+        if self._served and len(self.names) > 1:
+            self.say(f"{card.name} is loaded after {event.seconds or 0.0:.1f} s ({event.process})")
+        elif self._served and self._config.server.mode != "stateless":
             self.say(f"{event.process} is ready again after {event.seconds or 0.0:.1f} s")
 
     def _show(self, process: str, doing: str, done: int = 0, total: int = 0) -> None:
@@ -123,8 +127,7 @@ class StartUp:
             phases = ", ".join(f"{PHASES.get(phase, phase)} {taken_s:.2f} s" for phase, taken_s in _by_phase(card))
             told = f" ({phases})" if phases else ""
             self.say(f"{name:<8} ready after {took_s:.1f} s{told}, {gib(memory_bytes)}")
-        if self._cards:
-            self._model()
+        self._models()
         if self._url:
             self._addresses()
         self.say(f"\nserving after {seconds:.1f} s. Ctrl-C stops.")
@@ -132,16 +135,24 @@ class StartUp:
             cards = {name: card for name, (card, _, _) in self._cards.items()}
             print_json({"state": "serving", "url": self._url, "seconds": round(seconds, 3), "workers": cards})
 
-    def _model(self) -> None:
-        card = next(iter(self._cards.values()))[0]
-        size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, " if card.parameters else ""
-        self.say(
-            f"serving  {card.name}: {size}context {card.context_tokens or 'unknown'}, "
-            f"{card.max_batch} answers at once a worker"
-        )
+    def _models(self) -> None:
+        loaded = self._loaded()
+        for card in loaded.values():
+            size = f"{card.parameters / 1e6:.1f}M parameters, {card.quantization or 'weights'}, "
+            self.say(
+                f"serving  {card.name}: {size if card.parameters else ''}context {card.context_tokens or 'unknown'}, "
+                f"{card.max_batch} answers at once a worker"
+            )
+        if away := [name for name in self.names if name and name not in loaded]:
+            self.say(f"         loaded when asked for: {', '.join(away)}")
+
+    def _loaded(self) -> dict[str, ModelCard]:
+        """Cards by name, in the order in which the models were named."""
+        found = {card.name: card for card, _, _ in self._cards.values()}
+        return {name: found[name] for name in sorted(found, key=lambda name: (*self.names, name).index(name))}
 
     def _addresses(self) -> None:
-        model = f"   (model {next(iter(self._cards.values()))[0].name!r})" if self._cards else ""
+        model = f"   (model {', '.join(map(repr, self._loaded()))})" if self._cards else ""
         self.say(f"\n  chat   {self._url}/\n  API    {self._url}/v1{model}\n  docs   {self._url}/docs")
 
     def _quiet(self) -> None:

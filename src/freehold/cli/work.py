@@ -38,6 +38,7 @@ def work(
     from freehold import config as settings
     from freehold import log
     from freehold.cli.serve import check_workers, settle, supervise
+    from freehold.cli.several import check_alone
     from freehold.cli.startup import StartUp
     from freehold.worker.site import prepared_to_work
 
@@ -53,6 +54,7 @@ def work(
     config = read()
     log.setup(config.log.level, config.log.format)
     check_workers(config)
+    check_alone(config)
     start_up = StartUp(config, as_json=as_json)
     with prepared_to_work(config) as site, start_up:
         raise typer.Exit(supervise(config, site, [settle(config, start_up)], start_up, read))

@@ -35,6 +35,7 @@ def workers(
         print_json(found)
     elif steps is None:
         _print_workers(found["workers"])
+        _print_models(found.get("models", []))
     else:
         _print_steps(found["steps"], steps)
 
@@ -64,6 +65,26 @@ def _print_workers(rows: list[dict[str, Any]]) -> None:
     console.print(table if rows else "No workers.")
     for row in rows:
         if row.get("last_error"):
+            console.print(f"{row['name']}, last error: {row['last_error']}", style="yellow", markup=False)
+
+
+def _print_models(rows: list[dict[str, Any]]) -> None:
+    """Those that take turns in memory."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table("model", "is", "waiting", "memory", "load s", box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        load_s = f"{row['load_s']:.1f}"
+        table.add_row(escape(row["name"]), row["state"], str(row["waiting"]), gib(row["memory_bytes"]), load_s)
+    console = Console(highlight=False)
+    console.print()
+    console.print(table)
+    for row in rows:
+        if row["last_error"]:
             console.print(f"{row['name']}, last error: {row['last_error']}", style="yellow", markup=False)
 
 

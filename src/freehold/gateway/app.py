@@ -14,7 +14,7 @@ from fastapi import FastAPI, Request
 from starlette.responses import Response
 
 from freehold.errors import InvalidRequest
-from freehold.gateway import info, wire_answers
+from freehold.gateway import info, wire_answers, wire_workers
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
 from freehold.gateway.batches import upload
@@ -171,7 +171,7 @@ def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
 
     @app.get(
         "/freehold/workers",
-        response_model=wire_answers.WorkerList,
+        response_model=wire_workers.WorkerList,
         responses=errors(*READING),
         operation_id="list_workers",
     )
@@ -181,7 +181,7 @@ def _add_models(app: FastAPI, desk: Desk, guard: Guard) -> None:
 
     @app.get(
         "/freehold/workers/{name}/steps",
-        response_model=wire_answers.StepList,
+        response_model=wire_workers.StepList,
         responses=errors(*READING, 404, 503),
         operation_id="list_steps",
     )

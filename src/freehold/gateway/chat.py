@@ -11,6 +11,7 @@ import msgspec
 from freehold.core import Json, ModelCard
 from freehold.errors import from_failure
 from freehold.gateway.call import Call
+from freehold.gateway.cards import card_of
 from freehold.gateway.collect import Collected, Whole, collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.events import finish_reason
@@ -33,7 +34,7 @@ def chat_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(ChatRequest, body)
-        card = await desk.fleet.card(wanted.model)
+        card = await card_of(desk, wanted.model, call)
         call.model = card.name
         request, plan = chat_request(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

@@ -8,6 +8,7 @@ import msgspec
 
 from freehold.core import Json, ModelCard
 from freehold.gateway.call import Call
+from freehold.gateway.cards import card_of
 from freehold.gateway.chat import check_not_cancelled, fingerprint
 from freehold.gateway.collect import Collected, collect
 from freehold.gateway.desk import Desk
@@ -28,7 +29,7 @@ def completions_route(desk: Desk) -> Handler:
             await resume(desk, call, receive, send)
             return
         wanted = parse(CompletionRequest, body)
-        card = await desk.fleet.card(wanted.model)
+        card = await card_of(desk, wanted.model, call)
         call.model = card.name
         requests = completion_requests(wanted, card, call, desk.server)
         usage = bool(wanted.stream_options and wanted.stream_options.include_usage)

@@ -49,8 +49,8 @@ class Desk:
         """Among several gateways that share a store: of this process alone. Empty where it is the only one."""
         self.ledger = ledger
         self.fleet = fleet
-        self.wake = ledger.on_visible = Rouse(fleet)
         self.supervisor = Supervisor()
+        self.wake = ledger.on_visible = Rouse(fleet, self.supervisor)
         self.server = server
         self.metrics = metrics
         self.observe = observe or Observe(ObserveConfig(), fleet)

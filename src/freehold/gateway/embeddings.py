@@ -11,6 +11,7 @@ import msgspec
 
 from freehold.errors import EngineFailed
 from freehold.gateway.call import Call
+from freehold.gateway.cards import card_of
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.resume import with_meta
@@ -25,7 +26,7 @@ def embeddings_route(desk: Desk) -> Handler:
 
     async def embeddings(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(EmbeddingRequest, body)
-        card = await desk.fleet.card(wanted.model)
+        card = await card_of(desk, wanted.model, call)
         call.model = card.name
         request = with_meta(embedding_request(wanted, card, call, desk.server), call, None)
         inbox = await desk.submit(request, resumable_s=call.resumable_s)

@@ -14,6 +14,7 @@ import msgspec
 
 from freehold.core import ModelCard, StepRecord, WorkerState, WorkerStatus
 from freehold.errors import ModelNotFound, NotFound, Unavailable
+from freehold.gateway.offers import Offers
 from freehold.pipe import AskSteps, Frame, Steps, life_of, owner
 
 _COMING = ("starting", "loading")
@@ -47,6 +48,7 @@ class Fleet:
         self.lines: dict[str, Line] = {}
         self.lost_s = time.monotonic()
         """When the last worker was lost (or this began without one)."""
+        self.offers = Offers()
         self._statuses: dict[str, WorkerStatus] = {}
         self._cards: dict[str, ModelCard] = {}
         self._remembered: dict[str, ModelCard] = {}
@@ -116,9 +118,9 @@ class Fleet:
         return [rows[name] for name in sorted(rows)]
 
     def models(self) -> dict[str, ModelCard]:
-        """Cards of the models that are served, or will be again when their workers are back."""
+        """Cards of the models that are served, or will be again when their workers are back or somebody asks."""
         return {
-            **(self._remembered if self.someone_coming() else {}),
+            **(self.offers.cards() or (self._remembered if self.someone_coming() else {})),
             **{self._cards[worker].name: self._cards[worker] for worker in sorted(self._cards, key=self._weight)},
         }
 
@@ -127,6 +129,10 @@ class Fleet:
             name in self._cards and status.state in _SERVING and not self._hangs(name)
             for name, status in self._statuses.items()
         )
+
+    def ready(self) -> bool:
+        """A request sent now would be worked on, as soon as its model is loaded."""
+        return self.someone_ready() or self.offers.some_served()
 
     def someone_coming(self) -> bool:
         """A worker is connected, or its supervisor is starting one."""
@@ -152,10 +158,10 @@ class Fleet:
         return next((host for host, rows in self._hosts.items() if worker in rows), None)
 
     def hopeless(self, grace_s: float) -> bool:
-        """Nobody is connected, on the way or to be started again, and has not been for `grace_s`."""
+        """Nobody is connected, on the way or to be started again, or would be if asked; not for `grace_s`."""
         if self.someone_coming() or self.elsewhere or any(row.state == "dead" for row in self._supervised().values()):
             return False
-        return not self.lines and time.monotonic() - self.lost_s > grace_s
+        return not (self.lines or self.offers.some()) and time.monotonic() - self.lost_s > grace_s
 
     def crew(self, model: str) -> list[Line]:
         """The workers that serve `model` and take new work."""
@@ -174,13 +180,15 @@ class Fleet:
         card = self.models().get(model)
         if card is None or self.crew(model):
             return 0.0
+        if model in self.offers:
+            return self.offers.ready_in_s(model)
         return sum(phase.seconds for phase in card.phases)
 
     def why_not_ready(self) -> str:
         """One sentence for /readyz and 503s."""
         rows = self.workers()
         if not rows:
-            return "No worker is connected."
+            return self.offers.why_nobody() or "No worker is connected."
         words = [f"{row.name} is {row.state}" + (f" ({row.phase})" if row.phase else "") for row in rows]
         errors = [row.last_error for row in rows if row.last_error]
         return "; ".join(words) + "." + (f" Last error: {errors[-1]}" if errors else "")
@@ -197,13 +205,13 @@ class Fleet:
                 nobody = Unavailable("No worker can take the request.", self.why_not_ready(), "Try again later.")
                 nobody.retry_after_s = NOBODY_S
                 raise nobody
-            await self._wait(1.0 if self.someone_coming() else remaining_s)
+            await self.change(1.0 if self.someone_coming() else remaining_s)
         if model is None:
             return next(iter(models.values()))
         if model not in models:
             raise ModelNotFound(
                 f"The model {model!r} is not served here.",
-                next=f"Served: {', '.join(sorted(models))} (GET /v1/models).",
+                next=f"Served: {', '.join(sorted({*models, *self.offers.names()}))} (GET /v1/models).",
                 param="model",
             )
         return models[model]
@@ -260,7 +268,8 @@ class Fleet:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def _wait(self, timeout_s: float) -> None:
+    async def change(self, timeout_s: float) -> None:
+        """Until something changes here, at most so long."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         await asyncio.wait([waiter], timeout=timeout_s)

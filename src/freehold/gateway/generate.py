@@ -7,6 +7,7 @@ import msgspec
 from freehold.core import Json, Result
 from freehold.errors import NotFound, from_failure
 from freehold.gateway.call import Call, rate
+from freehold.gateway.cards import card_of
 from freehold.gateway.chat import check_not_cancelled
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
@@ -25,7 +26,7 @@ def generate_route(desk: Desk) -> Handler:
 
     async def generate(call: Call, body: bytes, receive: Receive, send: Send) -> None:
         wanted = parse(GenerateRequest, body)
-        card = await desk.fleet.card(wanted.model)
+        card = await card_of(desk, wanted.model, call)
         call.model = card.name
         request = with_meta(generate_request(wanted, card, call, desk.server), call, None)
         later = wanted.mode == "async"

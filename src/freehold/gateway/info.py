@@ -16,6 +16,7 @@ from freehold.core import Json, ModelCard
 from freehold.errors import ModelNotFound
 from freehold.gateway.desk import Desk
 from freehold.gateway.telemetry_views import facts
+from freehold.model_status import ModelState, ModelStatus
 
 STARTER = "the built-in starter"
 """What the card of the starter says it came from."""
@@ -24,7 +25,7 @@ Last = Annotated[int, Query(ge=1, le=4096, description="How many steps, the newe
 """A worker keeps 4096."""
 
 
-def model_object(card: ModelCard) -> Json:
+def model_object(card: ModelCard, state: ModelState) -> Json:
     """One entry of /v1/models."""
     return {
         "id": card.name,
@@ -39,36 +40,72 @@ def model_object(card: ModelCard) -> Json:
         "chat": card.chat,
         "tools": card.tools != "none",
         "embeddings": card.embeddings,
+        "state": state,
     }
 
 
+def _models(desk: Desk) -> dict[str, Json]:
+    """All that can be asked for, by name. Of one that was never loaded yet, little is known."""
+    found = {name: model_object(card, _state(desk, name)) for name, card in desk.fleet.models().items()}
+    for offer in desk.fleet.offers.all():
+        found.setdefault(offer.name, _unseen(offer))
+    return dict(sorted(found.items()))
+
+
+def _state(desk: Desk, name: str) -> ModelState:
+    known = next((offer.state for offer in desk.fleet.offers.all() if offer.name == name), None)
+    return known or ("loaded" if desk.fleet.crew(name) else "loading")
+
+
+def _unseen(offer: ModelStatus) -> Json:
+    told = {"id": offer.name, "object": "model", "created": 0, "owned_by": "freehold"}
+    unknown = ("context_tokens", "quantization", "parameters", "chat", "tools", "embeddings")
+    more = {"engine": offer.engine, "source": offer.source, "state": offer.state}
+    return told | more | dict.fromkeys(unknown)
+
+
 def model_list(desk: Desk) -> Json:
-    return {"object": "list", "data": [model_object(card) for _, card in sorted(desk.fleet.models().items())]}
+    return {"object": "list", "data": list(_models(desk).values())}
 
 
 def one_model(desk: Desk, name: str) -> Json:
-    models = desk.fleet.models()
+    models = _models(desk)
     if name not in models:
         raise ModelNotFound(
             f"The model {name!r} is not served here.", next="GET /v1/models lists what is.", param="model"
         )
-    return model_object(models[name])
+    return models[name]
 
 
 def readiness(desk: Desk) -> tuple[int, Json]:
     """Status and body of /readyz: ready when a request sent now would be worked on."""
-    states = dict(Counter(row.state for row in desk.fleet.workers()))
+    told: Json = {"workers": dict(Counter(row.state for row in desk.fleet.workers()))}
+    if desk.fleet.offers:
+        told["models"] = {name: model["state"] for name, model in _models(desk).items()}
     if desk.draining:
-        return 503, {"status": "not_ready", "reason": "The server is shutting down.", "workers": states}
-    ready = desk.fleet.someone_ready()
+        return 503, {"status": "not_ready", "reason": "The server is shutting down.", **told}
+    ready = desk.fleet.ready()
     status = "ready" if ready else "not_ready"
-    return 200 if ready else 503, {"status": status, "reason": desk.fleet.why_not_ready(), "workers": states}
+    return 200 if ready else 503, {"status": status, "reason": desk.fleet.why_not_ready(), **told}
 
 
 def worker_list(desk: Desk) -> Json:
-    """Every field of each worker, also those at their defaults."""
+    """Every field of each worker, also those at their defaults; and the models that come and go."""
     rows = [{name: getattr(row, name) for name in row.__struct_fields__} for row in desk.fleet.workers()]
-    return {"workers": rows}
+    return {"workers": rows, "models": [_turn_taker(desk, offer) for offer in desk.fleet.offers.all()]}
+
+
+def _turn_taker(desk: Desk, offer: ModelStatus) -> Json:
+    failure = offer.failure
+    waiting = sum(desk.inboxes[id].request.model == offer.name for id in desk.waiting_ids if id in desk.inboxes)
+    return {
+        "name": offer.name,
+        "state": offer.state,
+        "waiting": waiting,
+        "memory_bytes": offer.memory_bytes,
+        "load_s": round(offer.load_s, 3),
+        "last_error": "" if failure is None else f"{failure.what} {failure.why}".rstrip(),
+    }
 
 
 async def step_list(desk: Desk, name: str, last: int) -> Json:
@@ -86,7 +123,7 @@ def info(desk: Desk, keys_required: bool) -> Json:
         "name": "freehold",
         "version": __version__,
         "keys_required": keys_required,
-        "models": [_card(card) for _, card in sorted(desk.fleet.models().items())],
+        "models": [_card(card, _state(desk, name)) for name, card in sorted(desk.fleet.models().items())],
         "limits": {
             "max_body_bytes": server.max_body_bytes,
             "max_output_tokens": server.max_output_tokens,
@@ -109,7 +146,7 @@ def _examples() -> list[Json]:
     return told
 
 
-def _card(card: ModelCard) -> Json:
+def _card(card: ModelCard, state: ModelState) -> Json:
     names = (
         "max_batch",
         "weight_bytes",
@@ -122,7 +159,7 @@ def _card(card: ModelCard) -> Json:
     phases = [{"name": phase.name, "seconds": phase.seconds, "detail": phase.detail} for phase in card.phases]
     told: Json = {name: getattr(card, name) for name in names}
     return {
-        **model_object(card),
+        **model_object(card, state),
         **told,
         "unsupported": list(card.unsupported),
         "versions": card.versions,

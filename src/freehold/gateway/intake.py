@@ -17,7 +17,7 @@ import msgspec
 from freehold.admission import MARGIN, Ask, Limits, Line, Pace, Reason, Verdict, decide
 from freehold.backlog import Backlog
 from freehold.core import Chunk, Request
-from freehold.errors import DeadlineUnmeetable, InvalidRequest, KeyLimited, Overloaded, RequestError
+from freehold.errors import DeadlineUnmeetable, InvalidRequest, KeyLimited, Overloaded, RequestError, Unavailable
 from freehold.gateway.auth import LOCAL, Key
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.fleet import Line as WorkerLine
@@ -62,6 +62,11 @@ class Intake:
 
     # ---- who is let in ---------------------------------------------------------------------------
 
+    def check_served(self, model: str = "") -> None:
+        """Where nobody may wait, not even for a model that loads. Raises `Unavailable`."""
+        if self._server.mode == "stateful" and not (self._fleet.crew(model) if model else self._fleet.someone_ready()):
+            raise Unavailable("No worker can take the request now.", self._fleet.why_not_ready(), "Try again later.")
+
     def admit(self, requests: Sequence[Request], now_s: float | None = None) -> tuple[Request, ...]:
         """Let them in all together, as they are then to be accepted, or raise why not."""
         _check_count(len(requests), self._server.max_queue)
@@ -87,7 +92,8 @@ class Intake:
         self, ask: Ask, pace: Pace, backlog: Backlog, first: Request, now_s: float, *, promised: bool
     ) -> Verdict:
         server = self._server
-        if server.admission == "off":
+        self.check_served(first.model)
+        if server.admission == "off" and server.mode != "stateful":
             waiting = sum(len(each.waiting) for each in self.backlogs.values())
             return decide(ask, Line(requests=waiting), Pace(), Limits(requests=server.max_queue))
         running_work = self._running_work(first.model, backlog, now_s)
@@ -105,8 +111,9 @@ class Intake:
             ready_in_s=self._fleet.ready_in_s(first.model),
         )
         limits = Limits(
-            requests=server.max_queue, tokens=server.max_queued_tokens, bytes=server.max_queued_mb << 20, of_key=of_key
-        )
+            requests=server.max_queue, tokens=server.max_queued_tokens, bytes=server.max_queued_mb << 20, of_key=of_key,
+            slots=server.mode == "stateful",
+        )  # fmt: skip
         return decide(ask, line, pace, limits)
 
     def _key_start_s(self, tenant: str, backlog: Backlog, pace: Pace, running_work: float) -> float:
@@ -117,7 +124,12 @@ class Intake:
     def _promise(self, backlog: Backlog, digest: bytes, ask: Ask, pace: Pace, now_s: float, verdict: Verdict) -> bool:
         """Keep the place that the refused is told to come back for; a key's own limit is the key's own matter."""
         after_s = verdict.retry_after_s
-        if after_s is None or after_s > LONGEST_PROMISE_S or verdict.reason == "key" or self._server.admission == "off":
+        if (
+            after_s is None
+            or after_s > LONGEST_PROMISE_S
+            or verdict.reason in ("key", "slots")
+            or self._server.admission == "off"
+        ):
             return False
         return backlog.promise(digest, ask, pace, now_s, after_s)
 
@@ -273,6 +285,8 @@ def _refusal(verdict: Verdict, ask: Ask, server: ServerConfig, *, kept: bool) ->
         error = DeadlineUnmeetable("The deadline can't be met now.", why, when)
     elif reason == "key":
         error = KeyLimited("Too many requests of this API key wait.", "Its limit was set with `freehold keys`.", when)
+    elif reason == "slots":
+        error = Overloaded("Every place is taken.", "This server has no queue (server.mode is stateful).", when)
     else:
         limit = {
             "requests": f"At most {server.max_queue} requests may wait (server.max_queue).",

@@ -7,18 +7,20 @@ after it, and the readers notice a pause.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Collection
 from functools import partial
 
 from freehold import log
-from freehold.core import Failure
+from freehold.core import Failure, Result
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway.attach import catch_up, waits_again
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Line
 from freehold.gateway.insist import insist
-from freehold.ledger.protocol import LetGo, Progress
+from freehold.gateway.offers import unavailable
+from freehold.ledger.protocol import Ended, LetGo, Progress
 from freehold.pipe import Cancel, life_of
 
 HOPELESS_S = 15.0
@@ -28,6 +30,8 @@ QUIET_S = 1.5
 """Of a request that a worker has begun: from here on the ledger is asked how far it is."""
 MOST_ASKED = 64
 """Of quiet requests, in one round."""
+MOST_REFUSED = 64
+"""Of requests for a model that can't be loaded, in one transaction."""
 OTHERS_S = 0.25
 """What other gateways have to save what they have shown in."""
 
@@ -101,9 +105,30 @@ async def _round(desk: Desk) -> None:
         give_up(desk, Unavailable("No worker is left to answer.", why, "Try again later.").failure())
     await desk.expire()
     await desk.unrecorded.look()
+    await _refuse(desk)
     await _quiet(desk)
     for owner, gone in (await desk.ledger.reap()).items():
         await let_go(desk, owner, gone)
+
+
+async def _refuse(desk: Desk) -> None:
+    """End what waits for a model that can't be loaded, also what nobody waits for here; unless another machine serves
+    it. Who asks later makes the supervisor try again."""
+    claimant = f"gateway:{os.getpid()}"
+    for model, failure in desk.fleet.offers.failed().items():
+        if desk.fleet.crew(model):
+            continue
+        told = unavailable(model, failure).failure()
+        while claims := await desk.ledger.claim(claimant, MOST_REFUSED, model):
+            ended = [
+                Ended(each.request.id, each.attempt, Result(failure=told, queued_ms=each.queued_ms)) for each in claims
+            ]
+            await desk.ledger.finish_all(ended)
+            for claim in claims:
+                desk.fail(claim.request.id, told)
+        for id, inbox in list(desk.inboxes.items()):
+            if id in desk.waiting_ids and inbox.request.model == model:  # another gateway has ended it
+                await catch_up(desk, id, inbox)
 
 
 async def _quiet(desk: Desk) -> None:

@@ -109,6 +109,8 @@ class PipeLine(asyncio.Protocol):
             fleet.told_steps(frame)
         elif isinstance(frame, Fleet):
             self._desk.supervisor.heard(self, frame)
+            if not self.far:
+                fleet.offers.told(frame.models)
             fleet.supervised(frame.workers, frame.host, own=not self.far)
             if self.far:
                 self._desk.spawn(ended_elsewhere(self._desk, frame.ended))

@@ -42,6 +42,7 @@ from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import open_ledger
+from freehold.ledger.protocol import Ledger
 from freehold.ledger.roster import Place
 from freehold.telemetry.metrics import Metrics
 
@@ -101,6 +102,11 @@ def _known(raised: FreeholdError | ExceptionGroup[Exception]) -> FreeholdError:
     return error
 
 
+def _opened(config: Config, store: str) -> Ledger:
+    """Whoever serves without a queue need not outlive a power cut."""
+    return open_ledger(store, fsync=config.store.redis_fsync, synced=config.server.mode != "stateful")
+
+
 async def _serve(
     config: Config, store: str, pipe_path: Path, listener: socket.socket, status_fd: int | None,
     beat: Callable[[], None], place: Place | None,
@@ -108,7 +114,7 @@ async def _serve(
     guard = Guard(config.home, config.server)
     fleet = Fleet()
     observe = observer(config, fleet)
-    ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
+    ledger = AsyncLedger(lambda: _opened(config, store))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
@@ -168,8 +174,8 @@ async def _live(beat: Callable[[], None]) -> None:
 
 
 async def _announce(desk: Desk, status_fd: int | None) -> None:
-    """Tell once that a request sent now would be answered: a worker that is ready has dialled in."""
-    while not desk.fleet.someone_ready() and not desk.draining:  # noqa: ASYNC110  it happens once, while loading
+    """Tell once that a request sent now would be answered: a worker that is ready has dialled in, or would if asked."""
+    while not desk.fleet.ready() and not desk.draining:  # noqa: ASYNC110  it happens once, while loading
         await asyncio.sleep(_LOOK_S)
     _report(status_fd, {"state": "serving"})
 

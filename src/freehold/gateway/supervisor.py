@@ -10,7 +10,7 @@ import secrets
 from freehold.core import Json
 from freehold.errors import Conflict, NotFound, Unavailable, from_failure
 from freehold.gateway.fleet import Line
-from freehold.pipe import Ask, Fleet, Order, RolloutStatus, Told
+from freehold.pipe import Ask, Fleet, Order, RolloutStatus, Told, Wanted
 
 ANSWER_S = 5.0
 """The supervisor begins what it is asked and answers at once."""
@@ -73,6 +73,11 @@ class Supervisor:
             why = "This gateway runs without one, or it is just starting."
             raise Conflict("No supervisor is connected.", why, "See `freehold serve`.")
         return self.line
+
+    def want(self, model: str) -> None:
+        """Somebody waits for a model of which nothing is known yet. Say it again while they do."""
+        if self.line is not None:
+            self.line.send(Wanted(model))
 
     def told(self, frame: Told) -> None:
         """One that comes too late finds nobody."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from freehold.core import WorkerState
+from freehold.model_status import ModelState
 
 
 class Answer(BaseModel):
@@ -158,11 +159,12 @@ class ModelReply(Answer):
     engine: str
     source: str
     context_tokens: int | None = Field(description="null where a remote doesn't say.")
-    quantization: str
-    parameters: int
-    chat: bool
-    tools: bool
-    embeddings: bool
+    quantization: str | None = Field(description="This and all below: null until the model is loaded once.")
+    parameters: int | None
+    chat: bool | None
+    tools: bool | None
+    embeddings: bool | None
+    state: ModelState
 
 
 class ModelList(Answer):
@@ -200,54 +202,8 @@ class Ready(Answer):
     reason: str
     workers: dict[WorkerState, int]
     """How many are in each state."""
-
-
-class WorkerReply(Answer):
-    name: str
-    pid: int
-    state: WorkerState
-    model: str
-    engine: str
-    running: int
-    restarts: int
-    since_unix_s: float
-    phase: str
-    memory_bytes: int
-    last_error: str
-    steps: int
-    tokens: int
-    kv_usage: float | None
-    """Share of the KV cache in use; null where the engine hides it."""
-    variant: str
-    """What lies behind the model's name."""
-    lots: tuple[int, int]
-    """It takes requests whose lot (0 to 99) is in [first, second)."""
-    step_limit_ms: float | None
-    """How long its present step may take before it counts as hung; null while it loads."""
-    memory_limit_bytes: int
-    """Near this it is drained and replaced; 0 is no limit."""
-
-
-class WorkerList(Answer):
-    workers: list[WorkerReply]
-
-
-class StepReply(Answer):
-    """One step; null where the engine hides the figure, and for the gap after a pause without work."""
-
-    prefill_tokens: int | None
-    running: int
-    context_tokens: int | None
-    tokens: int
-    step_ms: float
-    gap_ms: float | None
-
-
-class StepList(Answer):
-    """The newest steps of one worker, oldest first."""
-
-    worker: str
-    steps: list[StepReply]
+    models: dict[str, ModelState] = {}
+    """By name; only where models are loaded when somebody asks for them."""
 
 
 class PhaseReply(Answer):

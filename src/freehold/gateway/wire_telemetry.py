@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from freehold.gateway.wire_answers import WorkerReply
+from freehold.gateway.wire_workers import WorkerReply
 
 
 class Percentiles(BaseModel):

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from freehold.core import Json
 from freehold.ledger.folders import Fence, Folder, Sheet
-from freehold.ledger.protocol import Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
+from freehold.ledger.protocol import Claim, Depth, Ended, Entry, Ledger, LetGo, Listed, Progress, State, Told
 
 T = TypeVar("T")
 
@@ -37,6 +37,9 @@ class Calls(Protocol):
 
     async def expire(self) -> list[str]:
         return await self._ask(lambda ledger: ledger.expire())
+
+    async def claim(self, owner: str, limit: int, model: str) -> list[Claim]:
+        return await self._ask(lambda ledger: ledger.claim(owner, limit, model))
 
     async def abandon(self, owner: str, seen: Sequence[Progress] = ()) -> LetGo:
         return await self._ask(lambda ledger: ledger.abandon(owner, seen))

@@ -23,12 +23,15 @@ def is_remote(store: str | Path) -> bool:
     return str(store).startswith(SCHEMES)
 
 
-def open_ledger(store: str | Path, *, fsync: Fsync | None = None, loading_s: float = 0.0) -> Ledger:
+def open_ledger(
+    store: str | Path, *, fsync: Fsync | None = None, loading_s: float = 0.0, synced: bool = True
+) -> Ledger:
     """A ledger for the calling thread. `fsync` is for Redis: whoever accepts requests names the policy it asks for.
-    A Redis that still reads its data after a start is waited for, for `loading_s`.
+    A Redis that still reads its data after a start is waited for, for `loading_s`. `synced` False is for a file: what
+    is accepted there need not survive a power cut.
     With `?prefix=NAME` in their URLs, several Freeholds share a server. Raises `StoreError`."""
     if not is_remote(store):
-        return SqliteLedger(store)
+        return SqliteLedger(store, synced=synced)
     _check_client()
     from freehold.ledger.redis import RedisLedger
 

@@ -10,6 +10,7 @@ heartbeat (`renew`), not a fixed time in which a long answer must end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
@@ -106,6 +107,8 @@ class Depth(msgspec.Struct, frozen=True):
     queued_tokens: int
     """By `order.cost_tokens`."""
     queued_bytes: int
+    next_due_unix_s: float = math.inf
+    """Of one model: the deadline of the request that is next; infinite for none."""
 
 
 Later = list[Callable[[], None]]

@@ -202,9 +202,9 @@ class RedisLedger(RedisFolders):
         return bool(self._run("delete", id) == 1)
 
     def depth(self, model: str | None = None) -> Depth:
-        now, queued, running, oldest, tokens, size = self._run("depth", *([] if model is None else [model]))
+        now, queued, running, oldest, tokens, size, due = self._run("depth", *([] if model is None else [model]))
         age_s = max(0.0, float(now) - float(oldest)) if oldest else 0.0
-        return Depth(queued, running, age_s, tokens, size)
+        return Depth(queued, running, age_s, tokens, size, float(due))
 
     def sweep(self, older_than_s: float) -> int:
         self._run("sweep_shares")

@@ -38,8 +38,12 @@ from freehold.ledger.tables import Tables
 class SqliteLedger(SqliteViews):
     """One connection; belongs to the thread that made it. Any method may raise `StoreError`."""
 
-    def __init__(self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, path: Path | str, *, clock: Clock | None = None, busy_timeout_s: float = 5.0, synced: bool = True
+    ) -> None:
+        """`synced` False: nothing waits for the disk, and a power cut may lose what was accepted."""
         super().__init__(Tables(Path(path), busy_timeout_s), clock or SystemClock())
+        self._synced = synced
 
     # ---- in --------------------------------------------------------------------------------------
 
@@ -284,4 +288,5 @@ class SqliteLedger(SqliteViews):
             self._run("forget_body", seq=seq)
 
     def _sync(self) -> None:
-        self._tables.sync()
+        if self._synced:
+            self._tables.sync()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,7 +71,8 @@ class SqliteViews(SqliteFolders):
             ((queued, oldest, tokens, size),) = self._read("depth_queued", model=model)
         ((running,),) = self._read("depth_running", model=model)
         age_s = max(0.0, self._clock.unix_s() - oldest) if queued else 0.0
-        return Depth(queued, running, age_s, tokens, size)
+        next_due = self._read("next_due", model=model) if queued and model is not None else []
+        return Depth(queued, running, age_s, tokens, size, next_due[0][0] if next_due else math.inf)
 
     def sweep(self, older_than_s: float) -> int:
         now = self._clock.unix_s()

@@ -91,7 +91,7 @@ class Child:
                     self.memory_bytes = self.loaded_bytes = report.memory_bytes
                 case "recycle":
                     self.state, self.recycled = "draining", True
-                case "leaving":
+                case "leaving" | "used":
                     self.state, self.asked = "draining", True
                 case "left":
                     self.said_bye = True

@@ -38,6 +38,7 @@ class Claims:
 
     def look(self, room: int) -> tuple[list[Claim], list[str]]:
         """Claims, and the ids of requests whose deadline passed in the queue."""
+        room = 1 if self._presence.once else room
         self._next_look_s = self._clock.monotonic_s() + (LOOK_EVERY_S if self._reach.good else AGAIN_S)
         self.waits = False
         overdue: list[str] = []
@@ -49,6 +50,7 @@ class Claims:
             self._presence.heart.between()
             claims = self._ledger.claim(self._presence.owner, room, self._model, self._presence.lots)
         self.waits = bool(claims) or room < 1
+        self._presence.claimed(len(claims), self._clock.monotonic_s())
         return claims, overdue
 
     def _expired(self) -> list[str]:

@@ -12,8 +12,10 @@ from freehold.config import Config
 from freehold.core import Json
 from freehold.engine.base import EngineSpec
 from freehold.errors import Conflict, FreeholdError, NotFound, Unavailable
-from freehold.pipe import Ask, DrainWorker, EndRollout, Order, Reload, RollOut, Told
+from freehold.pipe import Ask, DrainWorker, EndRollout, Order, Reload, RollOut, RolloutStatus, Told
+from freehold.worker.child import Child
 from freehold.worker.crew import Crew
+from freehold.worker.judge import Ending
 from freehold.worker.reload import plan
 from freehold.worker.rollout import Finding, Rollout
 from freehold.worker.staff import Staff
@@ -37,6 +39,26 @@ class Control:
         self._reread = reread
         self._read = staff.config
         """The settings as they were last read."""
+
+    def turn(self, now_s: float) -> bool:
+        """Go on with the rollout; False where there is none on its way. Models that come and go have none."""
+        if self.rollout is None or self.rollout.over:
+            return False
+        self.rollout.turn(now_s)
+        return True
+
+    def status(self, now_s: float) -> RolloutStatus | None:
+        """Of the last rollout."""
+        return None if self.rollout is None else self.rollout.status(now_s)
+
+    def heard(self, child: Child, endings: tuple[Ending, ...]) -> None:
+        """How requests of a worker ended."""
+        if self.rollout is not None:
+            self.rollout.heard(child, endings)
+
+    def ends_with(self, child: Child, reason: str) -> bool:
+        """A worker ended, or is near its end, that was not to: True if a rollout ends with it."""
+        return self.rollout is not None and self.rollout.ends_with(child, reason)
 
     def obey(self, ask: Ask) -> Told:
         try:
@@ -73,6 +95,9 @@ class Control:
             return {"worker": child.name, "replaced_by": None}
         crew = self._staff.crew_of(child)
         assert crew is not None, f"{child.name} belongs to no crew"
+        if crew.on_demand:
+            next = "Drain it without --replace: its model is loaded again as soon as somebody asks for it."
+            raise Conflict("Memory may not hold another beside it.", f"{crew.spec.name} is loaded on demand.", next)
         relief = crew.relieve(child)
         if relief is None:
             raise Conflict(f"Somebody takes the place of {child.name} already.")
@@ -83,6 +108,9 @@ class Control:
 
     def _roll_out(self, order: RollOut) -> Json:
         old, config = self._crew(order.name), self._staff.config
+        if old.on_demand:
+            next = "Name the new model with `freehold serve` and start again, or serve the old one alone."
+            raise Conflict(f"{old.spec.name} is loaded on demand: nothing can be rolled out in its place.", next=next)
         model = replace(config.model, model=order.model, name=old.spec.name, revision="", chat_template="")
         wanted = replace(config, model=model)
         self._replace_model(old, wanted, order.model, order.canary_percent, order.window_s)
@@ -111,7 +139,7 @@ class Control:
             raise Conflict(f"A rollout of {self.rollout.model} is on its way.", next=next)
 
     def _crew(self, name: str) -> Crew:
-        crews = [crew for crew in self._staff.crews if crew.wanted and name in ("", crew.spec.name)]
+        crews = [crew for crew in self._staff.crews if (crew.wanted or crew.on_demand) and name in ("", crew.spec.name)]
         if not self._staff.crews:
             next = "Name a host that has some with --on HOST; `freehold workers` shows them."
             raise Conflict(f"No workers run on {self._staff.site.host_name}.", "It has a gateway only.", next)
@@ -126,6 +154,9 @@ class Control:
             raise Unavailable("This supervisor can't read its settings again.", next="Use `freehold serve`.")
         new = self._reread()
         todo = plan(self._read, new)
+        if (todo.workers or todo.count) and any(crew.on_demand for crew in self._staff.crews):
+            why = "Settings of models and engines are read at the start where models are loaded on demand."
+            raise Conflict(f"{', '.join(todo.changed)} can't change now.", why, "Stop the server and start it again.")
         if todo.workers:
             self._check_no_rollout()
         name = self._takeover.begin(new) if todo.gateway else None

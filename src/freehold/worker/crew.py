@@ -23,9 +23,12 @@ class Crew:
     """`wanted` workers of `spec`. `hire` makes the next one, not started yet."""
 
     def __init__(
-        self, spec: EngineSpec, wanted: int, hire: Callable[[Crew], Child], lots: tuple[int, int] = ALL
-    ) -> None:
+        self, spec: EngineSpec, wanted: int, hire: Callable[[Crew], Child], lots: tuple[int, int] = ALL,
+        *, on_demand: bool = False,
+    ) -> None:  # fmt: skip
         self.spec = spec
+        self.on_demand = on_demand
+        """It comes and goes as it is asked for; also without anybody it is a crew."""
         self.wanted = wanted
         self.lots = lots
         self.members: list[Child] = []

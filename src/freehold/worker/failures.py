@@ -13,6 +13,11 @@ TOO_LATE = DeadlinePassed(
     "Give it more time, or ask for fewer tokens.",
 ).failure()  # fmt: skip
 
+OVERSPENT = EngineFailed(
+    "The request has used up its processor time.", "It is limited by engine.cpu_limit_s.",
+    "Ask for fewer tokens, or let the operator allow more.",
+).failure()  # fmt: skip
+
 
 def failure_of(error: Exception, id: str) -> Failure:
     """A refusal is the client's to read; anything else is a bug, and must not cost the worker its life."""

@@ -18,7 +18,7 @@ from freehold.ledger.protocol import Claim, Ledger, LetGo, Progress, Why
 from freehold.pipe import AskSteps, Begun, Cancel, Drain, Follow, Steps, Tokens, Wake
 from freehold.worker.claims import LOOK_EVERY_S, Claims
 from freehold.worker.ends import Ends
-from freehold.worker.failures import OVERDUE, TOO_LATE, failed_chunk, failure_of
+from freehold.worker.failures import OVERDUE, OVERSPENT, TOO_LATE, failed_chunk, failure_of
 from freehold.worker.job import Job, add_to, embedded, places
 from freehold.worker.pipes import Pipes
 from freehold.worker.presence import Presence
@@ -105,6 +105,8 @@ class WorkLoop:
                 self._presence.leave()
         if self._stop_asked():
             self._presence.leave()
+        if self._presence.overspent:
+            self._publish([failed_chunk(id, OVERSPENT) for id in list(self._jobs)])
         if self._jobs and self._clock.monotonic_s() >= self._next_cancels_s:
             self._next_cancels_s = self._clock.monotonic_s() + CANCEL_EVERY_S
             self._ask_ledger_for_cancels()

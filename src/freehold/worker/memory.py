@@ -19,6 +19,11 @@ def limit_bytes(limit_mb: int, machine_bytes: int, workers: int) -> int:
     return limit_mb << 20 if limit_mb else int(machine_bytes * SHARE) // max(1, workers)
 
 
+def budget_bytes(budget_mb: int, machine_bytes: int) -> int:
+    """What several models may take together."""
+    return budget_mb << 20 if budget_mb else int(machine_bytes * SHARE)
+
+
 def is_near(own_bytes: int, limit_bytes: int) -> bool:
     """`limit_bytes` 0 is no limit."""
     return bool(limit_bytes) and own_bytes >= NEAR * limit_bytes

@@ -29,6 +29,8 @@ STATUS_EVERY_S = 1.0
 LOOK_EVERY_S = 0.25
 """At its memory."""
 PROGRESS_EVERY_S = 0.1
+ONCE_S = 2.0
+"""Who was started for one request waits for it this long: somebody else may have taken it."""
 
 
 class Presence:
@@ -37,13 +39,18 @@ class Presence:
     def __init__(
         self, name: str, model: str, engine: str, status_fd: int | None = None, clock: Clock | None = None,
         *, variant: str = "", lots: tuple[int, int] = (0, 100), pulse: Pulse | None = None,
-        memory_limit_bytes: int = 0, life: str = "",
+        memory_limit_bytes: int = 0, life: str = "", once: bool = False,
     ) -> None:  # fmt: skip
         self.name = name
         self.life = life
         self.lots = lots
         """Which requests it takes; the supervisor may change it at any time."""
         self.owner = owner(name, os.getpid(), life)
+        self.once = once
+        """It answers one request and leaves."""
+        self._waits_from_s = 0.0
+        self.overspent = False
+        """Its processor time is used up."""
         self.draining = False
         self.card: ModelCard | None = None
         self.phases: list[LoadPhase] = []
@@ -161,6 +168,13 @@ class Presence:
         if not self.draining:
             self.draining = True
             self._report(Report(state="leaving"))
+
+    def claimed(self, requests: int, now_s: float) -> None:
+        """So many requests were taken up. One that is there for one takes no other, and is not followed."""
+        self._waits_from_s = self._waits_from_s or now_s
+        if self.once and not self.draining and (requests or now_s > self._waits_from_s + ONCE_S):
+            self.draining = True
+            self._report(Report(state="used"))
 
     def _look_at_memory(self) -> None:
         info = self._process.memory_info()

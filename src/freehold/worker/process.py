@@ -22,6 +22,7 @@ from freehold.ledger.open import is_remote, open_ledger
 from freehold.ledger.protocol import Ledger
 from freehold.model.source import Report as Progress
 from freehold.profile import StepLaw, card_pace, open_profile
+from freehold.worker.isolation import isolate
 from freehold.worker.lease import Lease
 from freehold.worker.loop import WorkLoop
 from freehold.worker.pipes import Pipes
@@ -52,6 +53,8 @@ def run(
     is a supervisor, at the other end of `status_fd`."""
     life = secrets.token_hex(4) if is_remote(store_path) else ""
     presence = _presence(spec, name, status_fd, order, life)
+    if order is not None and order.once:
+        isolate(presence, order.memory_limit_bytes, order.cpu_limit_s)
     _name_process(name)
     _limit_threads(spec.threads)
     paths = (order.pipe_paths if order is not None else ()) or ((pipe_path,) if pipe_path else ())
@@ -85,7 +88,7 @@ def _presence(spec: EngineSpec, name: str, status_fd: int | None, order: WorkOrd
     pulse = None if order.pulse_fd is None else Pulse(order.pulse_fd)
     return Presence(
         name, spec.name, spec.engine, status_fd, variant=spec.source.label, lots=order.lots, pulse=pulse,
-        memory_limit_bytes=order.memory_limit_bytes, life=life,
+        memory_limit_bytes=order.memory_limit_bytes, life=life, once=order.once,
     )  # fmt: skip
 
 

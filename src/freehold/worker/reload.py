@@ -9,8 +9,11 @@ from freehold.core import Record
 from freehold.errors import Conflict
 from freehold.settings import SECTIONS
 
-FIXED = ("server.host", "server.port", "server.name", "store.")
-"""The listening socket and the ledger belong to the supervisor's whole life."""
+FIXED = (
+    "server.host", "server.port", "server.mode", "server.name", "store.", "model.more", "engine.memory_budget_mb",
+    "engine.idle_unload_s",
+)  # fmt: skip
+"""The listening socket, the ledger and which models there are belong to the supervisor's whole life."""
 COUNT = "engine.workers"
 
 

@@ -16,6 +16,7 @@ from freehold.config import Config
 from freehold.core import WorkerStatus
 from freehold.engine.base import EngineSpec
 from freehold.machine import memory_limit_bytes
+from freehold.model_status import ModelStatus
 from freehold.pipe import Fleet, RolloutStatus
 from freehold.worker.child import Child
 from freehold.worker.crew import ALL, Crew
@@ -77,36 +78,45 @@ class Staff:
         crew = self.crew_of(child)
         if crew is None or crew.is_relief(child):
             return False
-        others = [each for each in self.workers if each is not child and not each.leaving]
+        kin = crew.members if crew.on_demand else self.workers  # other models are no reason to try for ever
+        others = [each for each in kin if each is not child and not each.leaving]
         return any(each.ready_at_s is not None or each.restarts.sound for each in others)
 
     def named(self, name: str) -> Child | None:
         """The worker of that name."""
         return next((child for child in self.workers if child.name == name), None)
 
-    def found(self, spec: EngineSpec, wanted: int, lots: tuple[int, int] = ALL) -> Crew:
+    def found(self, spec: EngineSpec, wanted: int, lots: tuple[int, int] = ALL, *, on_demand: bool = False) -> Crew:
         """A new crew; its workers are hired when it is tended."""
-        crew = Crew(spec, wanted, self._hire, lots)
+        crew = Crew(spec, wanted, self._hire, lots, on_demand=on_demand)
         self.crews.append(crew)
         return crew
 
-    def tend(self, now_s: float) -> None:
-        """Hire who is missing, let go who was relieved, forget who left long ago."""
+    def tend(self, now_s: float) -> bool:
+        """Hire who is missing, let go who was relieved, forget who left long ago: then True."""
+        forgotten = False
         free_bytes = psutil.virtual_memory().available
         for crew in self.crews:
             crew.fill(free_bytes)
             for child in crew.relieved():
                 self.dismiss(child)
             for child in list(crew.members):
-                if child.gone_at_s is not None and now_s - child.gone_at_s > SHOWN_S:
+                shown_s = 0.0 if crew.on_demand and child.state == "stopped" else SHOWN_S
+                if child.gone_at_s is not None and now_s - child.gone_at_s >= shown_s:
                     crew.remove(child)
-        self.crews = [crew for crew in self.crews if crew.wanted or crew.members]
+                    forgotten = True
+        self.crews = [crew for crew in self.crews if crew.wanted or crew.members or crew.on_demand]
         if self._to_renew:
             self._renew_next()
+        return forgotten
 
     def renew(self) -> None:
-        """Every worker is relieved by a new one, one after the other."""
-        self._to_renew = [child.name for crew in self.crews for child in crew.staying]
+        """Every worker is relieved by a new one, one after the other. Those of a model that comes and goes just go:
+        memory may not hold both, and what waits brings a new one."""
+        self._to_renew = [child.name for crew in self.crews if not crew.on_demand for child in crew.staying]
+        for crew in self.crews:
+            if crew.on_demand:
+                self.dissolve(crew)
 
     def _renew_next(self) -> None:
         if any(crew.relieving for crew in self.crews):
@@ -147,10 +157,10 @@ class Staff:
     def rows(self) -> list[WorkerStatus]:
         return [row for crew in self.crews for row in crew.rows()]
 
-    def told(self, rollout: RolloutStatus | None) -> Fleet:
+    def told(self, rollout: RolloutStatus | None, models: list[ModelStatus]) -> Fleet:
         """What every gateway is told."""
         place = self.site.place
-        return Fleet(self.rows(), rollout, host="" if place is None else place.name, ended=list(self.ended))
+        return Fleet(self.rows(), rollout, models, host="" if place is None else place.name, ended=list(self.ended))
 
     def _gateway(self) -> Child | None:
         site = self.site
@@ -170,5 +180,6 @@ class Staff:
             pipe_path=site.pipe_path, pipe_paths=self.pipe_paths, pipe_secret=site.secret,
             log_level=config.log.level, log_format=config.log.format, lots=crew.lots,
             memory_limit_bytes=limit_bytes(config.engine.memory_limit_mb, memory_limit_bytes(), crew.wanted),
+            once=config.server.mode == "stateless", cpu_limit_s=config.engine.cpu_limit_s,
         )  # fmt: skip
         return Child(order.name, "work", order, self.limits)

@@ -25,6 +25,7 @@ from freehold.worker.control import Control, Settle
 from freehold.worker.events import Event
 from freehold.worker.neighbours import Neighbours
 from freehold.worker.pipes import Pipes
+from freehold.worker.repertoire import employed
 from freehold.worker.restarts import End, Limits
 from freehold.worker.signals import StopSignals
 from freehold.worker.site import Site, open_port, prepared
@@ -55,7 +56,7 @@ class Supervisor:
         roll out is found. `reread`: the settings as they are now written."""
         self._config = config
         self._specs = specs
-        self._on_event = on_event
+        self._tell = on_event
         self._program = tuple(program)
         self._limits = limits or Limits.at_most(config.server.restart_most_s)
         self._site = site
@@ -78,10 +79,9 @@ class Supervisor:
                 open_port(site)
                 self._tell(Event(kind="listening", url=site.url))
                 self._staff = Staff(self._config, site, self._limits, self._changes)
-                for spec in self._specs:
-                    self._staff.found(spec, self._config.engine.workers)
                 self._answers = site.listen_fd is None  # then others are asked
-                with Neighbours(site.store_path, site.place, works=bool(self._specs)) as neighbours:
+                neighbours = Neighbours(site.store_path, site.place, works=bool(self._specs))
+                with employed(self._staff, self._specs) as self._repertoire, neighbours:
                     self._supervise(signals, site, neighbours)
         except FreeholdError as error:
             self._verdict = error
@@ -121,11 +121,8 @@ class Supervisor:
     def _turn(self, signals: StopSignals, pipe: Pipes) -> None:
         """Wait for something to happen, then see what it was."""
         now_s = time.monotonic()
-        if not self._closing:
-            self._staff.tend(now_s)
-            if self._control.rollout is not None and not self._control.rollout.over:
-                self._control.rollout.turn(now_s)
-                self._changed = True
+        if not self._closing or self._finishes():
+            self._changed |= self._repertoire.turn(now_s) | self._staff.tend(now_s) | self._control.turn(now_s)
         children = self._staff.children
         for child in children:
             if child.start_at_s is not None and now_s >= child.start_at_s and not child.leaving:
@@ -134,6 +131,8 @@ class Supervisor:
         for frame in pipe.receive():
             if isinstance(frame, Ask):
                 pipe.send(self._control.obey(frame))
+            else:
+                self._repertoire.hear(frame)
         for number, order in ((signal.SIGHUP, Reload()), (signal.SIGUSR2, Upgrade())):
             if signals.took(number) and not self._closing:
                 self._control.obey_signal(order)
@@ -142,7 +141,8 @@ class Supervisor:
             pipe.send(self._fleet())
         starts_s = [child.start_at_s - now_s for child in children if child.start_at_s is not None]
         tethers = [child.tether.fileno() for child in children if child.tether is not None]
-        pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *tethers])
+        pipe.wait(max(0.0, min([TURN_S, *starts_s])), [signals.fileno(), *self._repertoire.fds, *tethers])
+        self._repertoire.look()
         signals.asked()
         for child in children:
             self._hear(child)
@@ -151,6 +151,11 @@ class Supervisor:
             if child.exit_code() is not None:
                 self._hear(child)  # what it said last
                 self._ended(child)
+
+    def _finishes(self) -> bool:
+        """Models are still loaded for what was accepted: a gateway waits for its answers."""
+        parts = self._repertoire.parts if self._verdict is None else []
+        return bool(parts) and any(gateway.process is not None for gateway in self._staff.gateways)
 
     # ---- what happens to a child -----------------------------------------------------------------
 
@@ -173,21 +178,20 @@ class Supervisor:
                     self._tell(told)
                 case "ready":
                     self._staff.proved(child)
+                    self._repertoire.ready(child, report.card)
                     self._tell(msgspec.structs.replace(told, kind="ready", seconds=now_s - child.started_s))
                     self._answers = self._answers or not self._specs
                 case "serving":
                     self._answers = True
                     self._takeover.serves(child)
+                case "used":
+                    self._staff.do_without(child)
                 case "leaving" if not child.leaving:
                     self._staff.do_without(child)
                     self._changes(f"{child.name} was told to leave by a signal.")
-                case "ended" if self._control.rollout is not None:
-                    self._control.rollout.heard(child, report.endings)
-                case "recycle" if self._control.rollout is not None and self._control.rollout.ends_with(
-                    child, f"{child.name} is near its memory limit."
-                ):
-                    pass
-                case "recycle":
+                case "ended":
+                    self._control.heard(child, report.endings)
+                case "recycle" if not self._control.ends_with(child, f"{child.name} is near its memory limit."):
                     self._changes(f"{child.name} is near its memory limit: it finishes, and another takes its place.")
                 case _:
                     pass  # told when it has ended
@@ -212,7 +216,7 @@ class Supervisor:
         if child.leaving or child.recycled:
             self._gone(child, reason, well)
             return
-        if self._control.rollout is not None and self._control.rollout.ends_with(child, child.last_error):
+        if self._control.ends_with(child, child.last_error):
             self._gone(child, reason, well)
             return
         try:
@@ -248,7 +252,7 @@ class Supervisor:
         if crew is not None and crew.is_relief(child):
             crew.remove(child)
             self._changes(f"{child.name} did not come up: {error}")
-        else:
+        elif not self._repertoire.given_up(child, error):
             self._verdict = self._verdict or error
 
     def _hung(self, child: Child) -> None:
@@ -287,14 +291,10 @@ class Supervisor:
     # ---- telling ---------------------------------------------------------------------------------
 
     def _fleet(self) -> Fleet:
-        rollout = self._control.rollout
-        return self._staff.told(rollout.status(time.monotonic()) if rollout is not None else None)
+        return self._staff.told(self._control.status(time.monotonic()), self._repertoire.statuses(time.monotonic()))
 
     def _changes(self, text: str) -> None:
         self._changed = True
         if not log.at_terminal():
             log.event("fleet.change", what=text)
         self._tell(Event(kind="change", detail=text))
-
-    def _tell(self, event: Event) -> None:
-        self._on_event(event)

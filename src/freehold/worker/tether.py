@@ -45,6 +45,10 @@ class WorkOrder(Record, frozen=True, tag="work"):
     """0: no limit."""
     pulse_fd: int | None = None
     """The page of `pulse.py`."""
+    once: bool = False
+    """It answers one request and leaves: `isolation.py`."""
+    cpu_limit_s: float = 0.0
+    """once: of processor time."""
 
 
 class GatewayOrder(Record, frozen=True, tag="gateway"):
@@ -74,9 +78,10 @@ class Directive(Record, frozen=True):
 class Report(Record, frozen=True):
     """One line from a child: its state, and what belongs to it."""
 
-    state: Literal["loading", "ready", "serving", "recycle", "leaving", "left", "failed", "ended"]
+    state: Literal["loading", "ready", "serving", "recycle", "used", "leaving", "left", "failed", "ended"]
     """serving: of a gateway, the first worker has dialled in. recycle: of a worker near its memory limit, which
-    finishes and wants to be replaced. leaving: it drains, told by a signal. left: its last words; nothing is lost.
+    finishes and wants to be replaced. used: it was to answer
+    one request, and has it, or found none. leaving: it drains, told by a signal. left: its last words; nothing is lost.
     ended: requests have (`endings`), and somebody compares."""
     phase: str = ""
     detail: str = ""

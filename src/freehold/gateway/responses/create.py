@@ -9,6 +9,7 @@ import msgspec
 from freehold.core import Json, ModelCard, Request
 from freehold.errors import InvalidRequest, NotFound, UnsupportedParameter, from_failure
 from freehold.gateway.call import Call, new_id
+from freehold.gateway.cards import card_of
 from freehold.gateway.collect import collect
 from freehold.gateway.desk import Desk
 from freehold.gateway.limits import check_against, storable
@@ -43,7 +44,7 @@ class Responses:
             await self.resume(call, seen_by(call.last_event_id), receive, send)
             return
         wanted = parse(ResponseRequest, body)
-        card = await self.desk.fleet.card(wanted.model)
+        card = await card_of(self.desk, wanted.model, call)
         call.model = card.name
         _check_whole(wanted, card)
         history = await self._history(wanted.previous_response_id, call)

@@ -1,5 +1,5 @@
 -- How much lies here. ARGV: now, models. Returns the time, queued, running, when the oldest was accepted or '', tokens,
--- bytes.
+-- bytes, and of one model the deadline of the request that is next.
 
 local models = {}
 for i = 2, #ARGV do
@@ -18,4 +18,9 @@ for _, model in ipairs(models) do
         oldest = tonumber(first[2])
     end
 end
-return {seconds(NOW), queued, running, oldest and seconds(oldest) or '', tokens, bytes}
+local due = 'inf'
+if ARGV[2] and #ARGV == 2 then
+    local member = redis.call('ZRANGEBYLEX', key('q', ARGV[2]), '-', '+', 'LIMIT', 0, 1)[1]
+    due = member and get(string.sub(member, RANK + 2 * NUMBER + 1), 'due')[1] or due
+end
+return {seconds(NOW), queued, running, oldest and seconds(oldest) or '', tokens, bytes, due}

@@ -197,6 +197,11 @@ FROM requests INDEXED BY queue WHERE state = 0;
 -- name: depth_running
 SELECT count(*) FROM requests INDEXED BY running WHERE state = 1 AND (:model IS NULL OR model = :model);
 
+-- name: next_due
+-- Of the request that is claimed next.
+SELECT due_unix_s FROM requests INDEXED BY queue WHERE state = 0 AND model = :model
+ORDER BY priority, due_unix_s, tag_tokens, seq LIMIT 1;
+
 -- name: old_keys
 DELETE FROM keys WHERE until_unix_s <= :now;
 
