@@ -176,7 +176,7 @@ def test_two_servers_against_one(server: Served, tmp_path: Path) -> None:
 
 def test_one_and_two_workers_that_it_starts_itself(tmp_path: Path) -> None:
     done = freehold(
-        "scale", "sim:starter-openvino-2core", "--workers", "2", *LENGTHS, "--users", "2", "--seconds", "2", "--json",
+        "scale", "sim:starter-openvino-2core", "--workers", "2", *LENGTHS, "--users", "2", "--seconds", "1", "--json",
         home=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
