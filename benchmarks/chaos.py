@@ -55,17 +55,8 @@ def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Proc
     be hit by the full disk."""
     save(PROFILE, folder / "steady.json")
     store = ["--set", f"store.url={redis.url}"] if redis else ["--set", f"store.path={folder / 'ledger.sqlite'}"]
-    command = [
-        sys.executable,
-        "-m",
-        "freehold",
-        "serve",
-        f"sim:{folder / 'steady.json'}",
-        "--name",
-        "sim",
-        "--port",
-        "0",
-    ]
+    profile = f"sim:{folder / 'steady.json'}"
+    command = [sys.executable, "-m", "freehold", "serve", profile, "--name", "sim", "--port", "0"]
     command += ["--workers", str(WORKERS), "--json", "--set", "server.restart_most_s=0.5", *store]
     environ = {**os.environ, "FREEHOLD_HOME": str(folder / "home")}
     process = subprocess.Popen(
@@ -112,11 +103,11 @@ async def undisturbed(url: str, seed: int, rounds: int) -> list[Outcome]:
     return clients.outcomes
 
 
-async def disturbed(url: str, seed: int, kills: int, storm: Storm) -> tuple[list[Outcome], float]:
-    clients = Clients(url, seed + 1, disturbed=True)
-    choose = random.Random(seed + 2)
+async def disturbed(url: str, kills: int, given: argparse.Namespace, storm: Storm) -> tuple[list[Outcome], float]:
+    clients = Clients(url, given.seed + 1, disturbed=True)
+    choose = random.Random(given.seed + 2)
     watching = asyncio.create_task(storm.watch_memory())
-    blowing = asyncio.create_task(storm.blow(kills))
+    blowing = asyncio.create_task(storm.blow(kills, given.most_s))
     begun_s = time.monotonic()
     every = cases()
     weights = [10.0 if case.deed in ("cancel", "vanish") else 1.5 for case in every]
@@ -217,8 +208,8 @@ def waits_s(outcomes: list[Outcome]) -> tuple[float, float]:
 
 def told(outcomes: list[Outcome], calm: dict[str, Journal]) -> str:
     p50_s, p99_s = waits_s(outcomes)
-    speed = f"{tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
-    return f"{len(outcomes)} requests, {speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
+    speed = f"{len(outcomes)} requests, {tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
+    return f"{speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
 
 
 def slowest(outcomes: list[Outcome], begun_s: float) -> str:
@@ -240,6 +231,9 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite")
     parser.add_argument("--kills", type=int, default=1000, help="processes to kill")
     parser.add_argument("--every", type=float, default=0.6, help="mean seconds between two deeds")
+    parser.add_argument(
+        "--most-s", type=float, default=float("inf"), help="end the storm then, however few were killed"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="folder in which the server's log and ledger are left")
     given = parser.parse_args()
@@ -267,7 +261,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
         print(f"undisturbed (the ceiling): {told(calm, journals)}", flush=True)
         storm = Storm(server, given.seed, given.every, redis, say=not given.quick, ready=ready)
-        outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
+        outcomes, storm_s = asyncio.run(disturbed(url, kills, given, storm))
     if redis is not None and not redis.answers():
         redis.start()
     entries, wrong = examine(store)
