@@ -97,6 +97,9 @@ def truth(longest: str, *, within: bool = False) -> Claim:
         finally:
             server.close()
     found = json.loads(told.splitlines()[-1])
+    if found["outcome"] == "none":
+        print(f"{SLO}: kept at no rate here, not even with one user: the machine is too busy to compare with")
+        return Claim("simulated requests/s at the SLO against measured, relative error", 1.0, "<=", 0.10)
     error, low, high = said / found["knee_per_s"] - 1.0, found["low_per_s"], found["high_per_s"] or math.inf
     print(
         f"{SLO}: measured {found['knee_per_s']:.2f} requests/s (90 %: {low:.2f} to {high:.2f}), simulated {said:.2f}: "

@@ -123,7 +123,7 @@ def test_from_a_trace_to_instances_money_and_a_report(server: Served, trace: Pat
 
 
 def test_no_size_keeps_what_one_user_alone_breaks(server: Served, trace: Path) -> None:
-    code, answer, _ = told(server, "size", "--trace", str(trace), "--slo", "p50 e2e < 1ms", "--seconds", "3",
+    code, answer, _ = told(server, "size", "--trace", str(trace), "--slo", "p50 e2e < 1ms", "--seconds", "8",
                            "--set", "hardware_usd=500")  # fmt: skip
     assert code == 2
     assert "No rate keeps p50 e2e < 1ms" in answer["error"]["what"]
@@ -157,7 +157,7 @@ def test_two_servers_against_one(server: Served, tmp_path: Path) -> None:
     """The second is the first by another name: two addresses share one server, so the rest went to it."""
     out, other = tmp_path / "scaled", server.url.replace("127.0.0.1", "localhost")
     done = freehold(
-        "scale", server.url, other, *LENGTHS, "--users", "4", "--seconds", "1", "--per-hour", "0.5", "--out", str(out),
+        "scale", server.url, other, *LENGTHS, "--users", "4", "--seconds", "2", "--per-hour", "0.5", "--out", str(out),
         "--json", home=server.home,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

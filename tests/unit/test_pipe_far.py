@@ -135,6 +135,7 @@ def test_who_doesn_t_is_not(gateway: Gateway) -> None:
         (1 << 20).to_bytes(4, "little"),
         b"\x04\x00\x00\x00GET ",
     ],
+    ids=["hello", "short proof", "wrong proof", "hello behind a proof", "endless frame", "HTTP"],
 )
 def test_a_stranger_is_hung_up_on(gateway: Gateway, said: bytes) -> None:
     with socket.create_connection(("127.0.0.1", gateway.port)) as line:

@@ -67,6 +67,13 @@ class Bench:
         samples, window_s, cpu = self._play(servers, users)
         paces = [each for server, was in zip(servers, before, strict=True) for each in paced(server, self._ask[2], was)]
         found = level(instances, users * len(servers), window_s, samples, cpu, tuple(paces))
+        if not found.answers:
+            said = next((each.error for each in samples if each.error and each.outcome != "cancelled"), "")
+            raise EngineFailed(
+                f"No answer ended within the {found.seconds:.0f} s that count of {self._seconds:.0f}.",
+                f"The server said: {said}" if said else "One takes longer than that.",
+                "Give --seconds more, or ask for shorter answers (--output-tokens).",
+            )
         self.console.print(
             f"{instances}, with {found.users} users: {found.per_s:.2f} answers/s, p50 {found.p50_ms:.0f} ms",
             style="dim", markup=False,
