@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,6 +15,9 @@ from freehold.config import Config
 from freehold.core import ModelCard
 from freehold.engine.base import EngineSpec
 from freehold.errors import DeadlinePassed, ModelError, ModelNotFound, Unavailable, UsageError
+from freehold.gateway.call import Call
+from freehold.gateway.cards import card_of
+from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
 from freehold.model.source import Source
 from freehold.model_status import ModelStatus
@@ -64,10 +68,26 @@ def test_a_size_is_guessed_from_the_files(tmp_path: Path) -> None:
     assert 1.0 < expected_load_s(spec) < 1.01
 
 
-def offered(*models: ModelStatus) -> Fleet:
-    fleet = Fleet()
-    fleet.supervised([], models)
-    return fleet
+class Front:
+    """What `card_of` needs of a desk."""
+
+    def __init__(self, *models: ModelStatus) -> None:
+        self.fleet = Fleet()
+        self.asked: list[str] = []
+        self.intake = self.supervisor = self
+        self.fleet.offers.told(models)
+
+    def check_served(self) -> None: ...
+
+    def check_open(self) -> None: ...
+
+    def want(self, model: str) -> None:
+        self.asked.append(model)
+
+    async def card(self, model: str | None, deadline_unix_s: float | None = None) -> ModelCard:
+        call = Call("r")
+        call.deadline_unix_s = deadline_unix_s
+        return await card_of(cast(Desk, self), model, call)
 
 
 def offer(name: str, **more: object) -> ModelStatus:
@@ -76,34 +96,36 @@ def offer(name: str, **more: object) -> ModelStatus:
 
 
 def test_a_model_that_was_loaded_before_is_known_and_the_first_is_the_default() -> None:
-    fleet = offered(offer("b", card=CARD), offer("a", card=CARD))
-    assert list(fleet.models()) == ["b", "a"]
-    assert asyncio.run(fleet.card(None)) is CARD
-    assert fleet.ready()
-    assert not fleet.hopeless(0.0)
+    front = Front(offer("b", card=CARD), offer("a", card=CARD))
+    front.fleet.supervised([])
+    assert list(front.fleet.models()) == ["b", "a"]
+    assert asyncio.run(front.card(None)) is CARD
+    assert front.fleet.ready()
+    assert not front.fleet.hopeless(0.0)
     with pytest.raises(ModelNotFound, match="a, b"):
-        asyncio.run(fleet.card("c"))
+        asyncio.run(front.card("c"))
 
 
 def test_one_of_which_nothing_is_known_is_asked_for_until_it_is_loaded_or_too_late() -> None:
     async def ask() -> None:
-        fleet, asked = offered(offer("a")), []
-        fleet.ask_for = asked.append
-        waiting = asyncio.create_task(fleet.card("a"))
+        front = Front(offer("a"))
+        waiting = asyncio.create_task(front.card("a"))
         await asyncio.sleep(0)
-        assert asked == ["a"]
-        fleet.supervised([], [offer("a", card=CARD)])
+        assert front.asked == ["a"]
+        front.fleet.offers.told([offer("a", card=CARD)])
+        front.fleet.supervised([])
         assert await waiting is CARD
         with pytest.raises(DeadlinePassed):
-            await offered(offer("a")).card("a", time.time() - 1.0)
+            await Front(offer("a")).card("a", time.time() - 1.0)
 
     asyncio.run(ask())
 
 
 def test_one_that_can_not_be_loaded_is_refused_with_the_time_of_the_next_try() -> None:
-    fleet = offered(offer("a", state="failed", failure=BROKEN, retry_in_s=20.0), offer("b", card=CARD))
-    with pytest.raises(Unavailable, match="cut off") as refused:
-        asyncio.run(fleet.card("a"))
-    assert refused.value.retry_after_s == pytest.approx(20.0, abs=1.0)
-    assert not fleet.hopeless(0.0)
-    assert offered(offer("a", state="failed", failure=BROKEN)).hopeless(-1.0)
+    front = Front(offer("a", state="failed", failure=BROKEN, retry_in_s=20.0), offer("b", card=CARD))
+    with pytest.raises(Unavailable, match="can't be loaded") as refused:
+        asyncio.run(front.card("a"))
+    assert "cut off" in str(refused.value)
+    assert refused.value.retry_after_s == pytest.approx(20.0, abs=5.0)
+    assert not front.fleet.hopeless(0.0)
+    assert Front(offer("a", state="failed", failure=BROKEN)).fleet.hopeless(-1.0)
