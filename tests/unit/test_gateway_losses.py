@@ -13,8 +13,8 @@ from freehold.core import Chunk, Request, Usage, WorkerStatus
 from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.inbox import Inbox
-from freehold.gateway.reader import Reader
 from freehold.gateway.losses import orphans, worker_gone
+from freehold.gateway.reader import Reader
 from freehold.ledger.group import AsyncLedger
 from freehold.ledger.sqlite import SqliteLedger
 from freehold.pipe import Begun, Frame, Tokens, owner
