@@ -161,7 +161,7 @@ def test_metrics(sim: Server, http: httpx.Client, name: str) -> None:
     assert http.post("/generate", json={"prompt": "hello", "max_tokens": 3}).status_code == 200
     text = http.get("/metrics").text
     assert f"\nfreehold_{name}" in text
-    assert 'freehold_time_to_first_token_seconds_bucket{le="0.05",model="tester"}' in text
+    assert 'freehold_time_to_first_token_seconds_bucket{le="0.05",model="tester",variant="tester@instant/sim"}' in text
     assert 'freehold_requests_total{model="tester",route="/generate",status="200"}' in text
 
 

@@ -180,7 +180,7 @@ class Desk:
         self.forget(*unfinished)
         self.cancel_later(unfinished)
         self._delivered(inbox)
-        self.observe.ended(inbox)
+        self.observe.ended(inbox, given_up=True)
 
     def _delivered(self, inbox: Inbox) -> None:
         """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""

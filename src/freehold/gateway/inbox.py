@@ -36,9 +36,9 @@ class Inbox:
 
     __slots__ = (
         "_echoes", "_ended", "_have", "_left", "_several", "_spoke_s", "accepted_s", "attempts", "call", "came",
-        "capped", "chunks", "ends", "first_s", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms", "readers",
-        "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens", "told_bytes",
-        "worked", "workers",
+        "capped", "chunks", "ends", "first_s", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms",
+        "readers", "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens",
+        "told_bytes", "worked", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:

@@ -107,9 +107,10 @@ class Observe:
             else:
                 self._row(inbox, call)
 
-    def ended(self, inbox: Inbox) -> None:
-        """All of it has been answered, or it was given up; who waits for it still has to be told."""
-        if self.on and inbox.call is None and not inbox.noted:
+    def ended(self, inbox: Inbox, *, given_up: bool = False) -> None:
+        """A request of it has ended. Once all have, or it was given up, it has its row, unless somebody waits for it
+        who still has to be told."""
+        if self.on and inbox.call is None and not inbox.noted and (given_up or inbox.ended):
             self._row(inbox, None)
 
     def told(self, worker: str, frame: Status) -> None:
@@ -161,7 +162,10 @@ class Observe:
         """For ever: look after the workers, and close each slot in its time."""
         while self.on and not self._stopped:
             await asyncio.sleep(max(0.01, min(LOOK_S, self.timeline.due_in_s)))
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:  # noqa: BLE001  what only looks on must not cost serving anything
+                log.event("observe.failed", level="error", error=error)
 
     def turn(self) -> None:
         self.look()

@@ -52,10 +52,13 @@ def observer(config: Config, fleet: Fleet) -> Observe:
 
 
 async def keep_watch(desk: Desk, config: Config) -> None:
-    """For ever. What can't be read is said once, and does not keep the rest from going on."""
+    """For ever. Whatever goes wrong with looking on, serving goes on."""
+    if desk.observe.on:
+        await _aside(_keep_watch(desk, config))
+
+
+async def _keep_watch(desk: Desk, config: Config) -> None:
     observe = desk.observe
-    if not observe.on:
-        return
     observe.stand = lambda: standing(desk)
     besides: list[Coroutine[object, object, None]] = []
     observe.meters = await asyncio.to_thread(Meters)
@@ -68,7 +71,15 @@ async def keep_watch(desk: Desk, config: Config) -> None:
         observe.api = await asyncio.to_thread(_api, config.observe.against)
     if observe.history is not None and not is_remote(config.store.url):
         besides.append(_rebuild_later(desk, observe.history))
-    await asyncio.gather(observe.run(), *besides)
+    await asyncio.gather(observe.run(), *(_aside(work) for work in besides))
+
+
+async def _aside(work: Coroutine[object, object, None]) -> None:
+    """The edge of a task: what it can't read or write is logged, and the rest goes on."""
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001
+        log.event("observe.failed", level="error", error=error)
 
 
 def standing(desk: Desk) -> Slot:
@@ -91,12 +102,7 @@ def standing(desk: Desk) -> Slot:
 
 async def _remember(observe: Observe, history: History) -> None:
     """The last day as the history has it, so that windows don't begin anew with each gateway."""
-    try:
-        slots, windows = await asyncio.to_thread(_last_day, observe, history)
-    except FreeholdError as error:
-        log.event("history.not_read", level="warning", why=str(error))
-        return
-    observe.remembers(slots, windows)
+    observe.remembers(*await asyncio.to_thread(_last_day, observe, history))
 
 
 def _last_day(observe: Observe, history: History) -> tuple[list[Slot], Windows]:
@@ -113,11 +119,7 @@ def _last_day(observe: Observe, history: History) -> tuple[list[Slot], Windows]:
 
 async def _rebuild_later(desk: Desk, history: History) -> None:
     await asyncio.sleep(SETTLED_S)
-    try:
-        count = await rebuild(desk.ledger, history, desk.observe.since_unix_s)
-    except FreeholdError as error:
-        log.event("history.not_rebuilt", level="warning", why=str(error))
-        return
+    count = await rebuild(desk.ledger, history, desk.observe.since_unix_s)
     if count:
         log.event("history.rebuilt", requests=count)
 

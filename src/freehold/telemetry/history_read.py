@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from freehold.telemetry.row import Row
 from freehold.telemetry.slot import Slot, unpack
 from freehold.telemetry.windows import joined
 
+T = TypeVar("T")
 FOREVER_UNIX_S = 1e12
 _rows = msgspec.msgpack.Decoder(Row)
 
@@ -41,7 +43,7 @@ def read_slots(path: Path, since_unix_s: float = 0.0, until_unix_s: float = FORE
     query = "SELECT slot FROM slots WHERE begin_unix_s >= ? AND begin_unix_s < ? ORDER BY begin_unix_s, rowid"
     last: Slot | None = None
     for (data,) in _select(path, query, (since_unix_s, until_unix_s)):
-        slot = unpack(data)
+        slot = _whole(path, unpack, data)
         if last is not None and last.begin_unix_s == slot.begin_unix_s:
             last = joined(last, slot)
             continue
@@ -63,10 +65,10 @@ def read_rows(path: Path, which: RowFilter) -> Iterator[Row]:
         order = "ORDER BY received_unix_s, rowid"
     found = _select(path, f"SELECT row FROM requests WHERE {where} {order}", values)  # noqa: S608  our own words
     if which.limit and not which.slowest:
-        yield from reversed([_rows.decode(data) for (data,) in found])
+        yield from reversed([_whole(path, _rows.decode, data) for (data,) in found])
     else:
         for (data,) in found:
-            yield _rows.decode(data)
+            yield _whole(path, _rows.decode, data)
 
 
 def read_texts(path: Path, id: str) -> bytes:
@@ -83,6 +85,13 @@ def ids_since(path: Path, unix_s: float) -> set[str]:
 def last_begin_unix_s(path: Path) -> float | None:
     """When the newest slot began."""
     return next((begin for (begin,) in _select(path, "SELECT max(begin_unix_s) FROM slots", ())), None)
+
+
+def _whole(path: Path, decode: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return decode(data)
+    except (zlib.error, msgspec.DecodeError) as error:
+        raise StoreError(f"An entry of the history {path} is broken.", f"{error}.", "Move the file away.") from error
 
 
 def _where(which: RowFilter) -> tuple[str, tuple[object, ...]]:
