@@ -8,7 +8,8 @@ whatever the parts are: workers, gateways, minutes. Source: Masson, Rim and Lee,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -61,6 +62,22 @@ class Sketch:
             self.least = value
         if value > self.most:
             self.most = value
+
+    def add_all(self, values: Sequence[float]) -> None:
+        """As `add` of each, at a quarter of its price."""
+        if not values:
+            return
+        if min(values) <= LEAST or max(values) >= MOST:
+            for value in values:
+                self.add(value)
+            return
+        bins = self.bins
+        for number, count in Counter(map(_ceil, map(_PER_LOG.__mul__, map(_log, values)))).items():
+            bins[number] = bins.get(number, 0) + count
+        self.count += len(values)
+        self.total += sum(values)
+        self.least = min(self.least, min(values))
+        self.most = max(self.most, max(values))
 
     def merge(self, other: Sketch) -> None:
         """As if all that was added to `other` had been added here."""

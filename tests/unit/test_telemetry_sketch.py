@@ -30,6 +30,18 @@ def test_a_quantile_is_within_the_promised_error(numbers: list[float], q: float)
     assert abs(told - exact) <= ERROR * exact * (1 + 1e-9) + 1e-6
 
 
+@given(numbers=st.lists(values | st.floats(-1, 1e13, allow_nan=False)), parts=st.integers(1, 5))
+def test_many_at_once_are_as_one_by_one(numbers: list[float], parts: int) -> None:
+    together_, one_by_one = Sketch(), sketch_of(numbers)
+    for at in range(parts):
+        together_.add_all(numbers[at::parts])
+    assert (together_.bins, together_.zeros, together_.count) == (
+        one_by_one.bins, one_by_one.zeros, one_by_one.count
+    )  # fmt: skip
+    assert (together_.least, together_.most) == (one_by_one.least, one_by_one.most)
+    assert together_.total == pytest.approx(one_by_one.total)
+
+
 @given(parts=st.lists(many, min_size=1, max_size=6))
 def test_parts_together_are_the_whole(parts: list[list[float]]) -> None:
     """However it was cut: workers, gateways, minutes."""

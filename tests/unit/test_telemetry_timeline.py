@@ -129,14 +129,14 @@ def test_a_window_holds_its_time_and_at_most_a_slot_more(gaps: list[float], wind
 
 def test_windows_stay_small_and_follow_those_before_them() -> None:
     one, other, whole = Windows(), Windows(), Windows()
-    for i in range(2 * 8640):
+    for i in range(10_000):
         slot = Slot(begin_unix_s=10.0 * i, parts={"v": Part(ok=1)})
         whole.add(slot, 10.0 * i)
-        (one if i < 8640 else other).add(slot, 10.0 * i)
+        (one if i < 6000 else other).add(slot, 10.0 * i)
     assert [len(each) for each in whole._levels] == [31, 61, 145]
     other.follow(one)
     for window_s in (10.0, 300.0, 3600.0, 86_400.0):
-        now_s = 2 * 86_400.0
+        now_s = 100_000.0
         assert other.over(window_s, now_s).parts["v"].ok == whole.over(window_s, now_s).parts["v"].ok
 
 

@@ -13,11 +13,13 @@ from freehold.telemetry.tokens import (
     LEARN,
     LEAST_CHARS,
     LONGEST_PERIOD,
+    LOOK_CHARS,
     REPEATS,
     SLACK,
     TAIL_CHARS,
     Lengthening,
     loops,
+    may_loop,
 )
 
 
@@ -38,6 +40,7 @@ def slow_loops(text: str) -> bool:
 def test_loops_are_those_of_the_slow_twin(head: str, piece: str, times: int, end: str) -> None:
     text = head + piece * times + end
     assert loops(text) is slow_loops(text)
+    assert may_loop(text[-LOOK_CHARS:]) or not loops(text)
 
 
 def test_prose_and_short_rulers_are_no_loops() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,10 @@ class Inbox:
     """Chunks of one request, or of several that one HTTP request made, from `Desk.submit`."""
 
     __slots__ = (
-        "_echoes", "_ended", "_have", "_left", "_spoke_s", "accepted_s", "attempts", "call", "came", "capped", "chunks",
-        "ends", "first_s", "gaps", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms", "readers",
-        "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens", "told_bytes",
-        "worked", "workers",
+        "_echoes", "_ended", "_have", "_left", "_several", "_spoke_s", "accepted_s", "attempts", "call", "came",
+        "capped", "chunks", "ends", "first_s", "heard_s", "last_s", "lasting", "live", "noted", "queued_ms",
+        "readers", "received_s", "requests", "resumable_s", "route", "slow_gaps", "streamed", "taken_up", "tokens",
+        "told_bytes", "worked", "workers",
     )  # fmt: skip
 
     def __init__(self, requests: Sequence[Request], *, lasting: bool = False, resumable_s: float = 0.0) -> None:
@@ -66,10 +67,13 @@ class Inbox:
         self.first_s: float | None = None
         self.last_s: float | None = None
         """When the newest token came."""
+        self._several = len(requests) > 1 or answers(self.request) > 1
         self._spoke_s: dict[Key, float] = {}
+        """When each of several answers last said something."""
         self.live: Live | None = None
         """Of the variant that answers, where gaps between its tokens are counted; None: nowhere."""
-        self.gaps = self.slow_gaps = 0
+        self.slow_gaps = 0
+        """Of its gaps, those over the objective's limit."""
         self.call: Call | None = None
         """Of the client that waits for it."""
         self.noted = False
@@ -108,6 +112,12 @@ class Inbox:
     def failure(self) -> Failure | None:
         """What ended it, if one of its answers failed."""
         return next((chunk.failure for chunk in self.ends if chunk.failure is not None), None)
+
+    @property
+    def gaps(self) -> int:
+        """Between the pieces of text of its answers."""
+        pieces = Counter((chunk.id, chunk.choice) for chunk in self.chunks if chunk.text)
+        return sum(count - 1 for count in pieces.values())
 
     @property
     def cancelled(self) -> bool:
@@ -165,7 +175,7 @@ class Inbox:
             chunk = fitted
             self._have[key] = chunk.offset + chunk.tokens
             if chunk.text:
-                self._speaks(key)
+                self._note_gap(key)
         last = False
         self.tokens += chunk.tokens
         if chunk.finish is not None or chunk.failure is not None:
@@ -185,17 +195,17 @@ class Inbox:
             reader.wake()
         return last
 
-    def _speaks(self, key: Key) -> None:
-        """Text came: one gap, as a client counts them, however many tokens it took."""
-        now_s = self.last_s = self.heard_s
-        before_s = self._spoke_s.get(key)
-        self._spoke_s[key] = now_s
+    def _note_gap(self, key: Key) -> None:
+        """Text came: one gap, as a client counts them, however many tokens it holds."""
+        now_s = self.heard_s
+        before_s = self._spoke_s.get(key) if self._several else self.last_s
+        self.last_s = now_s
+        if self._several:
+            self._spoke_s[key] = now_s
         live = self.live
         if before_s is not None and live is not None:
-            gap_ms = (now_s - before_s) * 1000.0
-            live.itl.add(gap_ms)
-            self.gaps += 1
-            if gap_ms > live.gap_limit_ms:
+            live.gaps_s.append(now_s - before_s)
+            if now_s - before_s > live.gap_limit_s:
                 self.slow_gaps += 1
 
     def _fitted(self, key: Key, chunk: Chunk) -> Chunk | None:

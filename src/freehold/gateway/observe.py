@@ -164,6 +164,7 @@ class Observe:
 
     def turn(self) -> None:
         self.look()
+        self.timeline.gather()
         if self.timeline.due_in_s <= 0:
             self._close()
 
@@ -210,7 +211,7 @@ class Observe:
         inbox.noted = True
         variant = self._variant(inbox.worked, inbox.request.model)
         row = accepted_row(inbox, call, variant, time.perf_counter())
-        good = is_good(row, inbox.slow_gaps, inbox.gaps, self.objectives)
+        good = is_good(row, inbox, self.objectives)
         if good:
             row = msgspec.structs.replace(row, good=True)
         answers = [chunk for chunk in inbox.ends if chunk.usage is not None]

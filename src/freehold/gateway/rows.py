@@ -5,23 +5,22 @@ Accepted counts from when the gateway hands it to the ledger, which is when its 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
+from freehold.core import Chunk
 from freehold.errors import RequestError, from_failure
 from freehold.gateway.call import Call
 from freehold.gateway.inbox import Inbox
 from freehold.ledger.protocol import Entry
 from freehold.slo import Objective
 from freehold.telemetry.row import Outcome, Row
-from freehold.telemetry.tokens import TAIL_CHARS, loops
+from freehold.telemetry.tokens import LOOK_CHARS, TAIL_CHARS, loops, may_loop
 
 TOKEN_ROUTES = frozenset({
     "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings", "/generate",
 })  # fmt: skip
-TAIL_CHUNKS = 2000
+TAIL_CHUNKS = 128
 LEAST_TOKENS = 40
 """Shorter answers are too short for a loop."""
 
@@ -139,7 +138,7 @@ def ended_how(inbox: Inbox, call: Call | None) -> End:
     return End("failed", call.status if call is not None else 500, call.code if call is not None else "")
 
 
-def is_good(row: Row, slow_gaps: int, gaps: int, objectives: Sequence[Objective]) -> bool:
+def is_good(row: Row, inbox: Inbox, objectives: Sequence[Objective]) -> bool:
     """It ended well, and kept every objective that can be asked of one request; of its gaps, the allowed share may be
     over the limit."""
     if row.outcome != "ok":
@@ -149,7 +148,7 @@ def is_good(row: Row, slow_gaps: int, gaps: int, objectives: Sequence[Objective]
         value_ms = values.get(each.metric)
         if value_ms is not None and value_ms > each.limit_ms:
             return False
-        if each.metric == "itl" and slow_gaps > each.allowed * gaps:
+        if each.metric == "itl" and inbox.slow_gaps and inbox.slow_gaps > each.allowed * inbox.gaps:
             return False
     return True
 
@@ -169,16 +168,22 @@ def _looped(inbox: Inbox) -> bool:
     """Whether one of its answers repeated itself at its end."""
     if inbox.tokens < LEAST_TOKENS:
         return False
-    tails: dict[tuple[str, int], list[str]] = {}
-    chars: Counter[tuple[str, int]] = Counter()
-    for chunk in islice(reversed(inbox.chunks), TAIL_CHUNKS):
-        key = (chunk.id, chunk.choice)
-        if chars[key] < TAIL_CHARS:
-            tails.setdefault(key, []).append(chunk.text)
-            chars[key] += len(chunk.text)
-        elif len(tails) == 1:
-            break
-    return any(loops("".join(reversed(tail))) for tail in tails.values())
+    if len(inbox.ends) == 1:
+        return may_loop(_tail(inbox.chunks, LOOK_CHARS)) and loops(_tail(inbox.chunks, TAIL_CHARS))
+    answers: dict[tuple[str, int], list[Chunk]] = {}
+    for chunk in inbox.chunks:
+        answers.setdefault((chunk.id, chunk.choice), []).append(chunk)
+    return any(loops(_tail(chunks, TAIL_CHARS)) for chunks in answers.values())
+
+
+def _tail(chunks: Sequence[Chunk], chars: int) -> str:
+    """At least the last `chars` of a text."""
+    count = TAIL_CHUNKS
+    while True:
+        text = "".join([chunk.text for chunk in chunks[-count:]])
+        if len(text) >= chars or count >= len(chunks):
+            return text
+        count *= 2
 
 
 def _after_ms(due_unix_s: float | None, from_unix_s: float) -> float | None:

@@ -13,7 +13,7 @@ import msgspec
 
 from freehold.clock import Clock, SystemClock
 from freehold.pipe import StepSums
-from freehold.sketch import Sketch, of
+from freehold.sketch import of
 from freehold.telemetry.row import Row
 from freehold.telemetry.slot import SLOT_S, Slot
 from freehold.telemetry.sums import Sums
@@ -22,26 +22,34 @@ from freehold.telemetry.windows import Whole
 
 
 class Live:
-    """One variant now. `itl` is the one thing that is added to once a token."""
+    """One variant now. `gaps_s` is the one thing that is added to once a token."""
 
-    __slots__ = ("busy_s", "gap_limit_ms", "itl", "lengthening", "sums")
+    __slots__ = ("busy_s", "gap_limit_s", "gaps_s", "lengthening", "sums")
 
     def __init__(self, gap_limit_ms: float) -> None:
-        self.gap_limit_ms = gap_limit_ms
+        self.gap_limit_s = gap_limit_ms / 1000.0
         """Of the objective on gaps between tokens; infinite without one."""
+        self.gaps_s: list[float] = []
+        """Between two pieces of text of one answer; not yet in the sums."""
         self.lengthening = Lengthening()
         self.busy_s: defaultdict[str, float] = defaultdict(float)
         """Time in steps by worker, in the open slot."""
         self.sums = Sums()
-        self.itl: Sketch = self.sums.sketch("itl")
+        """Of the open slot."""
+
+    def gather(self) -> None:
+        """Take up what was noted token by token: once a second or so, and before anybody looks."""
+        if self.gaps_s:
+            self.sums.sketch("itl").add_all([1000.0 * gap_s for gap_s in self.gaps_s])
+            self.gaps_s.clear()
 
     def close(self) -> Sums:
         """What was added up since the last time."""
+        self.gather()
         closed = self.sums
         closed.longer_answers, closed.rambling = self.lengthening.longer, self.lengthening.rambling
         closed.busy_s = max(self.busy_s.values(), default=0.0)
         self.sums = Sums()
-        self.itl = self.sums.sketch("itl")
         self.busy_s = defaultdict(float)
         return closed
 
@@ -85,6 +93,11 @@ class Timeline:
         sums.sketch("step").merge(of(told.step_ms))
         live.busy_s[worker] += step_s
 
+    def gather(self) -> None:
+        """See `Live.gather`."""
+        for live in self._live.values():
+            live.gather()
+
     # ---- the open slot ---------------------------------------------------------------------------
 
     @property
@@ -101,6 +114,7 @@ class Timeline:
         """The slot so far."""
         whole = Whole()
         whole.seconds = self._clock.monotonic_s() - self._began_s
+        self.gather()
         for variant, live in self._live.items():
             if not live.sums.empty:
                 sums = whole.part(variant)

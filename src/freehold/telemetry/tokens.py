@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 
-TAIL_CHARS = 2000
+TAIL_CHARS = 1600
 """Of an answer's end; what lies before it is not looked at."""
 LONGEST_PERIOD = 400
 REPEATS = 4
 LEAST_CHARS = 160
 """A loop covers at least this much: shorter ones are rulers, lists and laughter."""
 _SEED = 16
+LOOK_CHARS = LONGEST_PERIOD + _SEED
 
 LEARN = 200
 """Answers of a bucket from which its baseline is taken."""
@@ -43,6 +44,12 @@ def loops(text: str) -> bool:
             return True
         at = tail.rfind(seed, 0, at + _SEED - 1)
     return False
+
+
+def may_loop(tail: str) -> bool:
+    """Whether the rest of the text is worth a look: no loop without its last characters standing a period before. At
+    least the last `LOOK_CHARS` are needed."""
+    return tail[-_SEED:] in tail[-LOOK_CHARS:-1]
 
 
 def _has_period(tail: str, period: int) -> bool:
