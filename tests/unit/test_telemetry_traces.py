@@ -1,22 +1,17 @@
-"""Traces arrive at a real OTLP receiver, one tree a request, in the client's own trace; rows made from a ledger."""
+"""Traces arrive at a real OTLP receiver, one tree a request, in the client's own trace."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freehold.core import Answer, Request, Result, Usage
-from freehold.gateway.rows import rebuilt_row
-from freehold.ledger.sqlite import SqliteLedger
 from freehold.telemetry import traces as module
 from freehold.telemetry.row import Row
 from freehold.telemetry.traces import Traces
@@ -116,26 +111,3 @@ def test_whatever_a_header_is_it_does_no_harm(header: str) -> None:
 @pytest.mark.parametrize("header", ["", "00-" + "0" * 32 + "-b7ad6b7169203331-01", "ff" + HEADER[2:], HEADER.upper()])
 def test_wrong_headers_are_ignored(header: str) -> None:
     assert parse(header) is None
-
-
-def test_a_row_is_rebuilt_from_what_the_ledger_kept(tmp_path: Path) -> None:
-    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
-    now_s = time.time()
-    ledger.accept([Request(id="a", model="m", kind="text", prompt="x", received_unix_s=now_s, keep=True)])
-    (claim,) = ledger.claim("worker-1:7", 1, "m")
-    result = Result(
-        answers=(Answer(text="y", finish="stop"),), usage=Usage(prompt_tokens=3, completion_tokens=5),
-        worker="worker-1", queued_ms=2.0, first_token_ms=7.0, total_ms=20.0,
-    )  # fmt: skip
-    assert ledger.finish("a", claim.attempt, result)
-    ledger.accept([Request(id="b", model="m", kind="text", prompt="x", received_unix_s=now_s)])
-    done, *others = ledger.list_jobs("done", 10)
-    assert not others
-    row = rebuilt_row(done)
-    assert row is not None
-    assert (row.id, row.outcome, row.completion_tokens, row.attempts, row.worker) == ("a", "ok", 5, 1, "worker-1")
-    assert row.queue_ms == pytest.approx(2.0)
-    assert row.accepted_ms is not None
-    assert row.delivered_ms == pytest.approx(row.accepted_ms + 20.0)
-    assert [rebuilt_row(entry) for entry in ledger.list_jobs("queued", 10)] == [None]
-    ledger.close()

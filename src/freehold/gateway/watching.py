@@ -14,6 +14,7 @@ from freehold.gateway.desk import Desk
 from freehold.gateway.fleet import Fleet
 from freehold.gateway.observe import KEPT_SLOTS, Observe
 from freehold.gateway.rows import rebuilt_row
+from freehold.ledger.group import AsyncLedger
 from freehold.ledger.open import is_remote
 from freehold.machine import kept_bandwidth_bytes_per_s
 from freehold.telemetry.cost import ApiCost, api_cost
@@ -109,26 +110,33 @@ def _last_day(observe: Observe, history: History) -> tuple[list[Slot], Windows]:
 
 
 async def _rebuild_later(desk: Desk, history: History) -> None:
-    """Requests that ended while no gateway was there have their rows made from what the ledger kept of them."""
-    began_unix_s = desk.observe.since_unix_s
     await asyncio.sleep(SETTLED_S)
     try:
-        known, from_unix_s = await asyncio.to_thread(_known, history, began_unix_s)
-        rows, after, more = [], None, True
-        while more:
-            page = await desk.ledger.list_jobs("done", PAGE, after)
-            for entry in page:
-                row = rebuilt_row(entry) if entry.request.id not in known else None
-                if row is not None and row.received_unix_s + row.delivered_ms / 1000 < began_unix_s - LOST_S:
-                    rows.append(row)
-            more = len(page) == PAGE and page[-1].accepted_unix_s >= from_unix_s
-            after = page[-1].request.id if page else None
-        history.add([row for row in rows if row.received_unix_s >= from_unix_s])
+        count = await rebuild(desk.ledger, history, desk.observe.since_unix_s)
     except FreeholdError as error:
         log.event("history.not_rebuilt", level="warning", why=str(error))
         return
-    if rows:
-        log.event("history.rebuilt", requests=len(rows))
+    if count:
+        log.event("history.rebuilt", requests=count)
+
+
+async def rebuild(ledger: AsyncLedger, history: History, began_unix_s: float) -> int:
+    """Requests that ended while no gateway was there have their rows made from what the ledger kept of them; how many.
+    `began_unix_s`: when this gateway came."""
+    known, from_unix_s = await asyncio.to_thread(_known, history, began_unix_s)
+    rows, after = [], None
+    while True:
+        page = await ledger.list_jobs("done", PAGE, after)
+        for entry in page:
+            row = rebuilt_row(entry) if entry.request.id not in known else None
+            if row is not None and row.received_unix_s + row.delivered_ms / 1000 < began_unix_s - LOST_S:
+                rows.append(row)
+        if len(page) < PAGE or page[-1].accepted_unix_s < from_unix_s:
+            break
+        after = page[-1].request.id
+    rows = [row for row in rows if row.received_unix_s >= from_unix_s]
+    history.add(rows)
+    return len(rows)
 
 
 def _known(history: History, began_unix_s: float) -> tuple[set[str], float]:

@@ -128,6 +128,8 @@ class Timeline:
         heard are in it only while a worker serves them (`batch_limits`)."""
         seconds = self._clock.monotonic_s() - self._began_s
         begin_unix_s, parts, busy_s = self._begin_unix_s, {}, 0.0
+        for variant in batch_limits:
+            self.live(variant)
         for variant, live in self._live.items():
             sums = live.close()
             sums.batch_limit = batch_limits.get(variant, 0)
