@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import time
@@ -24,7 +25,6 @@ from freehold.telemetry.history_read import RowFilter, read_rows, read_slots
 from server import Server
 
 DOCS = Path(__file__).parents[2] / "docs"
-REQUESTS = 60
 TOKENS = 12
 FLAGS = {
     "observe.slo": "p99 e2e < 60s, error rate < 50%",
@@ -69,7 +69,7 @@ def post(server: Server, path: str = "/generate", **body: object) -> httpx.Respo
     return httpx.post(server.url + path, json={"prompt": "Tell me.", **body}, timeout=60, trust_env=False)
 
 
-def near(one: float | None, other: float, ms: float = 6.0) -> bool:
+def near(one: float | None, other: float, ms: float = 10.0) -> bool:
     """Within 2 %, after the network's part and what a busy machine adds to it."""
     return one is not None and abs(one - other) <= 0.02 * other + ms
 
@@ -77,7 +77,7 @@ def near(one: float | None, other: float, ms: float = 6.0) -> bool:
 def test_the_server_and_its_clients_agree(server: Server) -> None:
     target = Target(url=server.url, model="tester", timeout_s=60.0, extra={"ignore_eos": True})
     asks = lambda number: Ask(text=f"request {number} " * 8, output_tokens=TOKENS)  # noqa: E731
-    times = poisson(12.0, 5.5, seed=1)[:REQUESTS]
+    times = poisson(15.0, 3.0, seed=1)
     samples = [each for _, some in play(target, times, asks) for each in some]  # type: ignore[arg-type]
     sent = [msgspec.structs.replace(each, intended_s=each.sent_s) for each in samples]
     client = compute(sent)[0].latency_ms
@@ -91,8 +91,8 @@ def test_the_server_and_its_clients_agree(server: Server) -> None:
     for percentile, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         seen_ms = getattr(client["e2e"], percentile)
         assert near(stats["e2e_ms"][percentile], seen_ms)
-        assert near(took[max(0, round(share * len(took)) - 1)], seen_ms, ms=0.05 * seen_ms + 6.0)
-        assert near(stats["ttft_ms"][percentile], getattr(client["ttft"], percentile))
+        assert near(took[math.ceil(share * len(took)) - 1], seen_ms)
+        assert stats["ttft_ms"][percentile] <= 1.02 * getattr(client["ttft"], percentile) + 1.0
     assert stats["itl_ms"]["count"] == client["itl"].count == len(samples) * (TOKENS - 1)
     assert near(stats["itl_ms"]["p50"], client["itl"].p50)
     assert near(stats["tpot_ms"]["p50"], client["tpot"].p50)
@@ -126,8 +126,8 @@ def test_every_metric_is_documented(server: Server) -> None:
 
 
 def test_each_hop_is_stamped_in_order(server: Server) -> None:
-    assert post(server, "/v1/completions", max_tokens=3, ignore_eos=True).status_code == 200
-    row = rows(server, model="tester")[-1]
+    reply = post(server, "/v1/completions", max_tokens=3, ignore_eos=True)
+    (row,) = rows(server, id=reply.json()["id"])
     hops = [row[f"{hop}_ms"] for hop in ("accepted", "claimed", "first", "last", "delivered")]
     assert hops == sorted(hops)
     assert hops[0] >= 0
@@ -139,10 +139,9 @@ def test_each_hop_is_stamped_in_order(server: Server) -> None:
 def test_a_refusal_has_a_row_and_its_code(server: Server) -> None:
     reply = post(server, max_tokens=10**9)
     assert reply.status_code == 400
-    row = rows(server, outcome="refused")[-1]
-    assert (row["status"], row["code"]) == (400, reply.json()["error"]["code"])
+    (row,) = rows(server, id=reply.headers["x-request-id"])
+    assert (row["outcome"], row["status"], row["code"]) == ("refused", 400, reply.json()["error"]["code"])
     assert row["accepted_ms"] is None
-    assert row["id"] == reply.headers["x-request-id"]
 
 
 def test_a_client_that_vanishes_cancelled(server: Server) -> None:
@@ -159,13 +158,15 @@ def test_a_client_that_vanishes_cancelled(server: Server) -> None:
 
 
 def test_a_deadline_that_passes_is_expired(server: Server) -> None:
-    headers = {"x-freehold-deadline-ms": "400"}
-    flags = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "mode": "async"}
-    replies = [httpx.post(f"{server.url}/generate", json=flags, headers=headers, trust_env=False) for _ in range(1)]
-    if replies[0].status_code == 202:
-        assert rows(server, outcome="expired")[-1]["code"] == "deadline_passed"
+    headers = {"x-freehold-deadline-ms": "600"}
+    body = {"prompt": "x", "max_tokens": 2000, "mode": "async"}  # it is expected to end sooner than it may
+    reply = httpx.post(f"{server.url}/generate", json={**body, "min_tokens": 1000}, headers=headers, trust_env=False)
+    if reply.status_code == 202:
+        (row,) = rows(server, id=reply.json()["id"])
+        assert (row["outcome"], row["code"]) == ("expired", "deadline_passed")
     else:
-        assert rows(server, outcome="refused")[-1]["code"] == "deadline_unmeetable"
+        (row,) = rows(server, id=reply.headers["x-request-id"])
+        assert (row["outcome"], row["code"]) == ("refused", "deadline_unmeetable")
 
 
 def test_a_background_answer_has_its_row_when_it_ends(server: Server) -> None:

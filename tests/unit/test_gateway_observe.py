@@ -223,7 +223,7 @@ def test_a_listener_that_breaks_costs_nobody() -> None:
     made = inbox(observe, lasting=True)
     end(made)
     observe.ended(made)
-    observe.stop()
+    asyncio.run(observe.stop())
     assert len(rows) == len(observe.slots) == 1
 
 
@@ -232,7 +232,7 @@ def test_nothing_is_recorded_when_it_is_off() -> None:
     made = inbox(observe, lasting=True)
     end(made)
     observe.ended(made)
-    observe.stop()
+    asyncio.run(observe.stop())
     assert made.live is None
     assert not rows
     assert not observe.slots
@@ -281,6 +281,7 @@ def test_steps_are_counted_by_one_gateway_alone() -> None:
         ({"revision": "", "source": "org/other-model"}, "m@other-model/q8_0/sim"),
         ({"revision": "", "source": "/models/m"}, "m/q8_0/sim"),
         ({"quantization": ""}, "m@abc/sim"),
+        ({"revision": "0123456789ab" + "c" * 28}, "m@0123456789ab/q8_0/sim"),
     ],
 )
 def test_variants_say_what_runs(card: dict[str, str], variant: str) -> None:

@@ -84,6 +84,7 @@ class Observe:
         self.retiring = False
         """Another gateway has taken over: it hears of the workers' steps too, and counts them."""
         self._history_fails = False
+        self._stopped = False
 
     # ---- told by those who see requests --------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class Observe:
 
     async def run(self) -> None:
         """For ever: look after the workers, and close each slot in its time."""
-        while self.on:
+        while self.on and not self._stopped:
             await asyncio.sleep(max(0.01, min(LOOK_S, self.timeline.due_in_s)))
             self.turn()
 
@@ -168,14 +169,14 @@ class Observe:
         if self.timeline.due_in_s <= 0:
             self._close()
 
-    def stop(self) -> None:
-        """The process ends: what the open slot holds is kept too."""
+    async def stop(self) -> None:
+        """The process ends: what the open slot holds is kept too. A slow disk is waited for beside the loop, whose beat
+        must go on."""
+        self._stopped = True
         if self.on and self.timeline.open().parts:
             self._close()
-        if self.history is not None:
-            self.history.close()
-        if self.traces is not None:
-            self.traces.close()
+        closings = [each.close for each in (self.history, self.traces) if each is not None]
+        await asyncio.gather(*(asyncio.to_thread(close) for close in closings))
 
     def _close(self) -> None:
         begin_s = self.timeline.begin_s

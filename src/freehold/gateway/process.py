@@ -143,9 +143,9 @@ async def _serve(
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
+            await observe.stop()
             for work in (batching, *lasting):
                 work.cancel()
-            observe.stop()
             signals.first.set()
             signals.retire.set()
     finally:

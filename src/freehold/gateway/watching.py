@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import time
 from collections import Counter
+from collections.abc import Coroutine
 
 from freehold import log
 from freehold.config import Config
@@ -56,17 +57,18 @@ async def keep_watch(desk: Desk, config: Config) -> None:
     if not observe.on:
         return
     observe.stand = lambda: standing(desk)
+    besides: list[Coroutine[object, object, None]] = []
     observe.meters = await asyncio.to_thread(Meters)
     if observe.history is not None and observe.history.path.exists():
         began = await asyncio.to_thread(_last_slot, observe.history)
         if began is not None:
             observe.timeline.after(began)
-            desk.spawn(_remember(observe, observe.history))
+            besides.append(_remember(observe, observe.history))
     if config.observe.against:
         observe.api = await asyncio.to_thread(_api, config.observe.against)
     if observe.history is not None and not is_remote(config.store.url):
-        desk.spawn(_rebuild_later(desk, observe.history))
-    await observe.run()
+        besides.append(_rebuild_later(desk, observe.history))
+    await asyncio.gather(observe.run(), *besides)
 
 
 def standing(desk: Desk) -> Slot:

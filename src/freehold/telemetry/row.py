@@ -6,10 +6,13 @@ What never happened is None. No prompt, no answer.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from freehold.core import ModelCard, Record
 
+_SHORT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
+"""A commit: its first letters are enough."""
 Outcome = Literal["ok", "refused", "failed", "cancelled", "expired"]
 """`refused`: never accepted, or turned down by the engine as no request it can take. `expired`: its deadline passed.
 `cancelled`: by its client, who may just have vanished."""
@@ -22,7 +25,7 @@ def variant_of(card: ModelCard) -> str:
     path or hub id stands for it if it isn't the name, so that models with one name, one after another, are told apart.
     """
     source = "" if " " in card.source else card.source.rstrip("/").rpartition("/")[2]
-    which = card.revision[:24] or (source if source != card.name else "")
+    which = _SHORT.sub(r"\1", card.revision) or (source if source != card.name else "")
     return "/".join(filter(None, (card.name + (f"@{which}" if which else ""), card.quantization, card.engine)))
 
 
