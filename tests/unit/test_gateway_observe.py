@@ -152,7 +152,10 @@ def test_a_background_answer_has_its_row_without_anybody() -> None:
     made = inbox(observe, lasting=True)
     end(made)
     observe.ended(made)
-    assert [row.outcome for row in rows] == ["ok"]
+    assert [(row.outcome, row.background, row.good) for row in rows] == [("ok", True, True)]
+    part = observe.timeline.open().parts[rows[0].variant]
+    assert (part.ok, part.useful_tokens) == (1, 3)
+    assert "e2e" not in part.sketches  # nobody waited for it
 
 
 def test_a_vanished_client_that_may_come_back_leaves_no_row_yet() -> None:

@@ -252,7 +252,8 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -273,7 +274,8 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
-            self.observe.ended(inbox)
+            if inbox.ended:
+                self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:

@@ -48,6 +48,8 @@ class Row(Record, frozen=True):
     """Of the error or refusal."""
     worker: str = ""
     stream: bool = False
+    background: bool = False
+    """Nobody waited for it: a line of a batch, or an answer that is fetched later. Its times are in no percentile."""
     priority: int = 0
     deadline_ms: float | None = None
     accepted_ms: float | None = None

@@ -41,7 +41,7 @@ class Sums:
         return found
 
     def count(self, row: Row) -> None:
-        """A request has ended. Latencies are those of requests that were answered whole."""
+        """A request has ended. Latencies are those of requests that were answered whole while somebody waited."""
         self.prompt_tokens += row.prompt_tokens
         self.cached_tokens += row.cached_tokens
         self.completion_tokens += row.completion_tokens
@@ -59,6 +59,8 @@ class Sums:
         self.useful_tokens += row.completion_tokens
         self.useful_prompt_tokens += row.prompt_tokens
         self.useful_cached_tokens += row.cached_tokens
+        if row.background:
+            return
         self.sketch("e2e").add(row.delivered_ms)
         if row.first_ms is not None:
             self.sketch("ttft").add(row.first_ms)
