@@ -14,7 +14,7 @@ from freehold.errors import StoreError, UsageError
 from freehold.telemetry import history as module
 from freehold.telemetry.history import History
 from freehold.telemetry.history_read import RowFilter, ids_since, last_begin_unix_s, read_rows, read_slots, read_texts
-from freehold.telemetry.power import Rapl
+from freehold.telemetry.power import Gpus, Meters, Rapl
 from freehold.telemetry.row import Row
 from freehold.telemetry.slot import Part, Slot
 
@@ -159,3 +159,10 @@ def test_watts_come_from_energy_counters(tmp_path: Path) -> None:
     (tmp_path / "intel-rapl:1" / "energy_uj").write_text("1000000")  # it began anew at 10 J
     assert meter.watts() == pytest.approx((20 + 2) / 2)
     assert Rapl(tmp_path / "none").watts() is None
+
+
+def test_a_machine_without_a_gpu_tells_none() -> None:
+    assert isinstance(Gpus().read(), tuple)
+    meters = Meters()
+    meters.look()
+    assert all(0.0 <= gpu.memory_busy <= 1.0 for gpu in meters.gpus)
