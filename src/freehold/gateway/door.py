@@ -82,6 +82,9 @@ class Door:
     async def _serve(self, scope: Scope, call: Call, receive: Receive, out: _Reply) -> None:
         headers: HeaderList = scope["headers"]
         path: str = scope["path"]
+        handler = self._plain.get(path) if scope["method"] == "POST" else None
+        if handler is not None:
+            call.route = path  # before anything can refuse it: a refusal is told of its route
         if self._local_only:
             self._check_local(scope["method"], headers)
         if path not in _OPEN_PATHS and not path.startswith("/page/"):
@@ -98,9 +101,7 @@ class Door:
             await self._uploads[path](call, headers, receive, out)
             return
         body = await read_body(headers, receive, self._server.max_body_bytes)
-        handler = self._plain.get(path) if scope["method"] == "POST" else None
         if handler is not None:
-            call.route = path
             note_resuming(call, headers, body)
             await handler(call, body, receive, out)
             return
