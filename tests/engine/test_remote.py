@@ -30,6 +30,7 @@ from freehold.errors import (
     Unreachable,
     from_failure,
 )
+from freehold.tracing import onward
 from servers import Call, Script, Server
 from specs import remote_spec, timed
 
@@ -73,6 +74,17 @@ def error_of(answer: Answer) -> FreeholdError:
     assert answer.finish == "error"
     assert answer.failure is not None
     return from_failure(answer.failure)
+
+
+def test_a_trace_is_passed_on_with_the_requests_own_span() -> None:
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with Server(good, good) as server, opened(server) as engine:
+        asked = msgspec.structs.replace(chat(), traceparent=header)
+        assert Drive(engine).ask(asked).finish == "stop"
+        assert Drive(engine).ask(chat()).finish == "stop"
+    traced, plain = (call.headers.get("traceparent") for call in posts(server))
+    assert traced == onward(header, asked.id) != header
+    assert plain is None
 
 
 def posts(server: Server) -> list[Call]:

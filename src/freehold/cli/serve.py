@@ -75,6 +75,7 @@ def serve(
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
+    from freehold import slo
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
 
@@ -82,6 +83,8 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
+        if config.observe.slo:
+            slo.parse(config.observe.slo)
         return supervise(config, site, [settle(config, start_up)], start_up, reread)
 
 

@@ -106,12 +106,12 @@ async def _serve(
     beat: Callable[[], None], place: Place | None,
 ) -> int:  # fmt: skip
     guard = Guard(config.home, config.server)
+    fleet = Fleet()
+    observe = observer(config, fleet)
     ledger = AsyncLedger(lambda: open_ledger(store, fsync=config.store.redis_fsync))
     await ledger.start()
     try:
         async with asyncio.TaskGroup() as group:
-            fleet = Fleet()
-            observe = observer(config, fleet)
 
             def spawn(work: Coroutine[object, object, object]) -> object:
                 return group.create_task(_contained(work))
