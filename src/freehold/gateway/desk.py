@@ -179,7 +179,7 @@ class Desk:
         self.forget(*unfinished)
         self.cancel_later(unfinished)
         self._delivered(inbox)
-        self.observe.ended(inbox)
+        self.observe.ended(inbox, given_up=True)
 
     def _delivered(self, inbox: Inbox) -> None:
         """What need not be kept of it may be erased. Under an idempotency key it may be asked for again."""
@@ -252,8 +252,7 @@ class Desk:
                 self._cut_slow(reader)
         if last:
             self.forget(chunk.id)
-            if inbox.ended:
-                self.observe.ended(inbox)
+            self.observe.ended(inbox)
             if chunk.failure is not None and inbox.request.n > 1 and line is not None:
                 line.send(Cancel(chunk.id))
 
@@ -274,8 +273,7 @@ class Desk:
         if inbox is not None:
             self.forget(id)
             inbox.push(failed_chunk(id, failure))
-            if inbox.ended:
-                self.observe.ended(inbox)
+            self.observe.ended(inbox)
 
     def forget(self, *ids: str) -> None:
         for id in ids:

@@ -107,9 +107,10 @@ class Observe:
             else:
                 self._row(inbox, call)
 
-    def ended(self, inbox: Inbox) -> None:
-        """All of it has been answered, or it was given up; who waits for it still has to be told."""
-        if self.on and inbox.call is None and not inbox.noted:
+    def ended(self, inbox: Inbox, *, given_up: bool = False) -> None:
+        """A request of it has ended. Once all have, or it was given up, it has its row, unless somebody waits for it
+        who still has to be told."""
+        if self.on and inbox.call is None and not inbox.noted and (given_up or inbox.ended):
             self._row(inbox, None)
 
     def told(self, worker: str, frame: Status) -> None:
