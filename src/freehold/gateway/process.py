@@ -14,7 +14,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,8 @@ from freehold.config import Config
 from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
+from freehold.gateway.alert_setup import alerting
+from freehold.gateway.alerting import Alerting
 from freehold.gateway.auth import Guard
 from freehold.gateway.batches.run import drive_batches
 from freehold.gateway.desk import Desk
@@ -117,13 +119,14 @@ async def _serve(
                 return group.create_task(_contained(work))
 
             name = "" if place is None else secrets.token_hex(8)
+            alerts = alerting(config, observe, listener.getsockname()[1])
             desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe, name)
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             others = await among_others(pipe, desk, config.pipe, store, place)
             works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config), *others)
-            lasting = [group.create_task(work) for work in works]
-            plain, outermost = _application(config, desk, guard)
+            lasting = [group.create_task(work) for work in (*works, _contained(alerts.run()))]
+            plain, outermost = _application(config, desk, guard, alerts)
             batching = group.create_task(drive_batches(desk, plain))
             server = _Server(_uvicorn(config, outermost))
             serving = group.create_task(server.serve(sockets=[listener]))
@@ -139,15 +142,14 @@ async def _serve(
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
             await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
             if signals.retire.is_set() and not signals.first.is_set():
-                await _retire(desk, server, signals)
+                await _retire(desk, server, signals, alerts)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
             await observe.stop()
             for work in (batching, *lasting):
                 work.cancel()
-            signals.first.set()
-            signals.retire.set()
+            signals.release()
     finally:
         await ledger.close()
     return 0
@@ -196,10 +198,11 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
     await serving
 
 
-async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
+async def _retire(desk: Desk, server: _Server, signals: _Signals, alerts: Alerting) -> None:
     """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
     and close each once it is quiet. However long it takes, unless a stop is asked for."""
     desk.observe.retiring = True
+    alerts.hand_over()
     for listening in server.servers:
         listening.close()
     await _wait_for(signals.first, _GRACE_S)
@@ -241,16 +244,21 @@ class _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._came)
 
+    def release(self) -> None:
+        """Whoever waits for one goes on."""
+        self.first.set()
+        self.retire.set()
+
     def _came(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
 
-def _application(config: Config, desk: Desk, guard: Guard) -> tuple[Mapping[str, Handler], Application]:
+def _application(config: Config, desk: Desk, guard: Guard, alerts: Alerting) -> tuple[dict[str, Handler], Application]:
     """The plain routes, for batches too, and all of it behind the door."""
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
     uploads, streams = application.upload_routes(desk), application.stream_route(desk, responses)
-    built = application.build(desk, guard, responses)
+    built = application.build(desk, guard, responses, alerts)
     door: Application = Door(built, plain, uploads, streams, guard, config.server, desk.metrics, desk.observe)
     origins = config.server.cors_origins
     if not origins:
