@@ -25,6 +25,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands(),
         "settings.md": settings(),
         "errors.md": errors(),
+        "alerts.md": alerts(),
         "http.md": http(),
         "modules.md": modules(),
         "metrics.md": metrics(),
@@ -43,6 +44,12 @@ def commands() -> str:
         "batch",
         "workers",
         "requests",
+        "alerts list",
+        "alerts test",
+        "alerts silence",
+        "alerts unsilence",
+        "alerts replay",
+        "export",
         "drain",
         "rollout",
         "reload",
@@ -94,6 +101,30 @@ def errors() -> str:
     return NOTE + f"# Errors and exit codes\n\n```text\n{tree}\n```\n"
 
 
+def alerts() -> str:
+    """Every built-in rule, and every metric that a rule can name."""
+    from freehold.slo import parse
+    from freehold.telemetry.builtin import built_in
+    from freehold.telemetry.measures import MEASURES
+    from freehold.telemetry.monitoring.promql import span
+
+    promised = "p99 e2e < 500ms, error rate < 1%"
+    text = NOTE + f"# Alert rules\n\nThe built-in ones, those that begin with `slo-` for `observe.slo = {promised}`.\n"
+    text += "How they work and are changed: [alerts.md](../alerts.md).\n\n"
+    text += "| rule | severity | fires when | over | for | over again at |\n|---|---|---|---|---|---|\n"
+    for rule in built_in(parse(promised)):
+        over = f"{span(rule.window_s)} and {span(rule.short_s)}" if rule.short_s else span(rule.window_s)
+        clear = f"{rule.threshold if rule.clear is None else rule.clear:.4g} for {span(rule.clear_for_s)}"
+        held = span(rule.for_s) if rule.for_s else "at once"
+        crossed = f"`{rule.metric}` > {rule.threshold:.4g}"
+        text += f"| `{rule.name}` | {rule.severity} | {rule.what}: {crossed} | {over} | {held} | {clear} |\n"
+    text += "\n## Metrics\n\n`p50_` to `p99.9_` of ttft, itl, tpot, e2e, queue and step, as `p99_e2e_ms`; and:\n\n"
+    text += "| metric | what it is | unit |\n|---|---|---|\n"
+    for name, measure in MEASURES.items():
+        text += f"| `{name}` | {measure.help} | {measure.unit} |\n"
+    return text
+
+
 def http() -> str:
     """Routes of the gateway with their first lines, from its OpenAPI document."""
     from freehold.gateway.docs import document
@@ -140,6 +171,7 @@ def _first_sentence(told: dict[str, str]) -> str:
 def _gateway() -> FastAPI:
     """The gateway's application, with nothing behind it."""
     from freehold.config import Config
+    from freehold.gateway.alert_setup import alerting
     from freehold.gateway.app import build
     from freehold.gateway.auth import Guard
     from freehold.gateway.desk import Desk
@@ -152,7 +184,8 @@ def _gateway() -> FastAPI:
     config = Config()
     ledger = AsyncLedger(lambda: SqliteLedger(ROOT / "never-opened.sqlite"))
     desk = Desk(ledger, Fleet(), config.server, Metrics(), lambda work: work.close())
-    return build(desk, Guard(config.home, config.server), Responses(desk))
+    alerts = alerting(config, desk.observe, config.server.port)
+    return build(desk, Guard(config.home, config.server), Responses(desk), alerts)
 
 
 def main() -> int:

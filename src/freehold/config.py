@@ -22,6 +22,7 @@ import platformdirs
 from freehold.errors import ConfigError
 from freehold.settings import (
     SECTIONS,
+    AlertsConfig,
     EngineConfig,
     LogConfig,
     ModelConfig,
@@ -42,6 +43,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     pipe: PipeConfig = field(default_factory=PipeConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     home: Path = field(default_factory=lambda: home_dir())
 

@@ -138,6 +138,23 @@ class ObserveConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertsConfig:
+    rules: str = setting("", "Alert rules on top of the built-in ones (TOML); read again when the file changes.")
+    webhook: str = setting("", "Alerts go to this URL, signed as Standard Webhooks.")
+    webhook_secret: str = setting("", "Signs them: whsec_ and base64; server.webhook_secret without.")
+    slack: str = setting("", "URL of a Slack incoming webhook.")
+    alertmanager: str = setting("", "Address of a Prometheus Alertmanager, as in http://127.0.0.1:9093.")
+    email_to: tuple[str, ...] = setting((), "Mail addresses that get alerts.")
+    email_from: str = setting("", "Sender's address; without, the first of alerts.email_to.")
+    email_server: str = setting("", "Mail server, HOST or HOST:PORT.")
+    email_tls: Literal["starttls", "tls", "off"] = setting(
+        "starttls", "starttls (port 587), tls from the first byte (465), or off (25)."
+    )
+    email_user: str = setting("", "Logs in to the mail server.")
+    email_password: str = setting("", "Its password; better given as FREEHOLD_ALERTS_EMAIL_PASSWORD.")
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     level: Literal["debug", "info", "warning", "error"] = setting("info", "Least severe event that is logged.")
     format: Literal["auto", "human", "json"] = setting("auto", "auto: human on a terminal, else json.")
@@ -150,5 +167,6 @@ SECTIONS: dict[str, type[Any]] = {
     "store": StoreConfig,
     "pipe": PipeConfig,
     "observe": ObserveConfig,
+    "alerts": AlertsConfig,
     "log": LogConfig,
 }

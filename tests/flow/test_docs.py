@@ -14,7 +14,7 @@ import pytest
 from served import Served
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = ("README.md", "docs/quickstart.md", "docs/howto.md", "docs/models.md", "docs/observing.md")
+PAGES = ("README.md", "docs/quickstart.md", "docs/howto.md", "docs/models.md", "docs/observing.md", "docs/alerts.md")
 SNIPPET = re.compile(r"<!-- run -->\n```(bash|python)\n(.*?)```", re.DOTALL)
 SNIPPETS = [(page, kind, text) for page in PAGES for kind, text in SNIPPET.findall((ROOT / page).read_text())]
 

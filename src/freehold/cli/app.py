@@ -13,6 +13,7 @@ import typer
 
 import freehold
 from freehold.cli import (
+    alerts,
     batch,
     chaos,
     chat,
@@ -20,6 +21,7 @@ from freehold.cli import (
     cost,
     doctor,
     drain,
+    export,
     gateway,
     jobs,
     keys,
@@ -68,6 +70,7 @@ app.command("workers", rich_help_panel=LOOK)(workers.workers)
 app.command("top", rich_help_panel=LOOK)(top.top)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=LOOK)
 app.command("requests", rich_help_panel=LOOK)(requests.requests)
+app.add_typer(alerts.app, name="alerts", rich_help_panel=LOOK)
 app.command("doctor", rich_help_panel=LOOK)(doctor.doctor)
 app.command("size", rich_help_panel=MEASURE)(size.size)
 app.command("simulate", rich_help_panel=MEASURE)(simulate.simulate)
@@ -84,6 +87,7 @@ app.command("drain", rich_help_panel=CHANGE)(drain.drain)
 app.command("rollout", rich_help_panel=CHANGE)(rollout.rollout)
 app.command("reload", rich_help_panel=CHANGE)(renew.reload)
 app.command("upgrade", rich_help_panel=CHANGE)(renew.upgrade)
+app.command("export", rich_help_panel=SET)(export.export)
 app.command("config", rich_help_panel=SET)(config.config)
 app.add_typer(keys.app, name="keys", rich_help_panel=SET)
 

@@ -10,7 +10,10 @@ from freehold.cli.output import ConfigFile, JsonFlag, SetFlag, overrides, print_
 if TYPE_CHECKING:
     from freehold.profile import Profile
 
-SECRET = {"engine.remote_key", "server.webhook_secret", "store.url"}
+SECRET = {
+    "alerts.email_password", "alerts.slack", "alerts.webhook", "alerts.webhook_secret", "engine.remote_key",
+    "server.webhook_secret", "store.url",
+}  # fmt: skip
 
 
 def config(set_: SetFlag = None, config_file: ConfigFile = None, as_json: JsonFlag = False) -> None:

@@ -85,6 +85,7 @@ def serve(
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
     from freehold import slo
     from freehold.cli.several import settle_all
+    from freehold.gateway.alert_setup import check
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
 
@@ -94,6 +95,7 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
         Guard(config.home, config.server)
         if config.observe.slo:
             slo.parse(config.observe.slo)
+        check(config)
         return supervise(config, site, settle_all(config, start_up), start_up, reread)
 
 

@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from freehold.errors import InvalidRequest
 from freehold.gateway import info, wire_answers, wire_workers
+from freehold.gateway.alert_routes import alerts_router
+from freehold.gateway.alerting import Alerting
 from freehold.gateway.app_errors import add_error_handlers
 from freehold.gateway.auth import Guard
 from freehold.gateway.batches import upload
@@ -74,7 +76,7 @@ def stream_route(desk: Desk, responses: Responses) -> Callable[[Call, str, Recei
     return tell_stream
 
 
-def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
+def build(desk: Desk, guard: Guard, responses: Responses, alerts: Alerting) -> FastAPI:
     """The FastAPI application."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     _declare_token_routes(app)
@@ -85,6 +87,7 @@ def build(desk: Desk, guard: Guard, responses: Responses) -> FastAPI:
     _add_models(app, desk, guard)
     app.include_router(control_router(desk, guard))
     app.include_router(jobs_router(desk, guard))
+    app.include_router(alerts_router(alerts, guard))
     app.include_router(telemetry_router(desk))
     _add_health(app, desk)
     _add_documents(app, Papers(app, guard.required))

@@ -8,6 +8,7 @@ import msgspec
 
 from freehold.core import WorkerStatus
 from freehold.gateway.fleet import Fleet
+from freehold.sketch import Sketch, Told, of
 from freehold.telemetry.slot import Event, EventKind, Slot
 
 _LOADING = ("starting", "loading")
@@ -25,10 +26,14 @@ class Changes:
         """Lives of workers whose model is loaded."""
         self.restarts: Counter[str] = Counter()
         """By worker, since this gateway began."""
+        self.load_failures: Counter[str] = Counter()
+        self.hangs: Counter[str] = Counter()
         self.down_s: dict[str, float] = {}
         """By worker, the time it was not ready after it had been."""
         self._was_ready: set[str] = set()
         self._deaths: Counter[str] = Counter()
+        self._hung: Counter[str] = Counter()
+        self._steps: dict[str, Sketch] = {}
         self._load_failures: dict[str, str] = {}
         self._load_s: dict[str, dict[str, float]] = {}
 
@@ -48,13 +53,18 @@ class Changes:
         self._loaded = {(name, pid) for name, pid in self._loaded if name in rows}
         return events
 
+    def stepped(self, worker: str, step_ms: Told) -> None:
+        self._steps.setdefault(worker, Sketch()).merge(of(step_ms))
+
     def into(self, slot: Slot) -> Slot:
         """`slot` with what happened in it, which is then forgotten here."""
+        means = {worker: steps.mean for worker, steps in self._steps.items()}
         told = msgspec.structs.replace(
-            slot, restarts=self._deaths.total(), deaths=dict(self._deaths), load_failures=self._load_failures,
-            load_s=self._load_s,
+            slot, restarts=self._deaths.total(), deaths=dict(self._deaths), hung=dict(self._hung),
+            step_ms={worker: ms for worker, ms in means.items() if ms is not None},
+            load_failures=self._load_failures, load_s=self._load_s,
         )  # fmt: skip
-        self._deaths, self._load_failures, self._load_s = Counter(), {}, {}
+        self._deaths, self._hung, self._steps, self._load_failures, self._load_s = Counter(), Counter(), {}, {}, {}
         for name, row in self._known.items():
             if row.state in _SERVING:
                 self._was_ready.add(name)
@@ -65,6 +75,8 @@ class Changes:
     def _changed(self, before: WorkerStatus, row: WorkerStatus, unix_s: float) -> list[Event]:
         events: list[Event] = []
         if row.state == "hung" and before.state != "hung":
+            self._hung[row.name] += 1
+            self.hangs[row.name] += 1
             why = f"{row.name} has not moved for longer than its work can take."
             events.append(Event(kind="hung", at_unix_s=unix_s, worker=row.name, model=row.model, why=why))
         more = row.restarts - before.restarts
@@ -77,6 +89,7 @@ class Changes:
         loading = before.state in _LOADING
         if loading:
             self._load_failures[row.name] = row.last_error
+            self.load_failures[row.name] += 1
         kind: EventKind = "load_failed" if loading else "died"
         events.append(Event(kind=kind, at_unix_s=unix_s, worker=row.name, model=row.model, why=row.last_error))
         return events

@@ -121,6 +121,7 @@ class Observe:
             known = card.bandwidth_bytes_per_s or self.bandwidth_bytes_per_s
             self.timeline.bandwidth_bytes_per_s = known or None
             self.timeline.stepped(variant_of(card), worker, frame.steps)
+            self.changes.stepped(worker, frame.steps.step_ms)
 
     def look(self) -> None:
         """What has become of the workers since the last time."""

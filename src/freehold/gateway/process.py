@@ -11,10 +11,9 @@ import contextlib
 import gc
 import os
 import secrets
-import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -27,6 +26,8 @@ from freehold.config import Config
 from freehold.core import Json
 from freehold.errors import FreeholdError, Unavailable
 from freehold.gateway import app as application
+from freehold.gateway.alert_setup import alerting
+from freehold.gateway.alerting import Alerting
 from freehold.gateway.auth import Guard
 from freehold.gateway.batches.run import drive_batches
 from freehold.gateway.desk import Desk
@@ -37,6 +38,7 @@ from freehold.gateway.meeting import among_others
 from freehold.gateway.pipe_server import PipeServer
 from freehold.gateway.protocol import guarded
 from freehold.gateway.responses.create import Responses
+from freehold.gateway.signals import Signals
 from freehold.gateway.stream import Handler
 from freehold.gateway.watching import keep_watch, observer
 from freehold.gateway.webhooks import call_webhooks
@@ -123,19 +125,20 @@ async def _serve(
                 return group.create_task(_contained(work))
 
             name = "" if place is None else secrets.token_hex(8)
+            alerts = alerting(config, observe, listener.getsockname()[1])
             desk = Desk(ledger, fleet, config.server, Metrics(), spawn, guard.key_of, observe, name)
             pipe = PipeServer(pipe_path, desk)
             await pipe.start()
             others = await among_others(pipe, desk, config.pipe, store, place)
             works = (watch(desk, config.store.keep_results_s), call_webhooks(desk), keep_watch(desk, config), *others)
-            lasting = [group.create_task(work) for work in works]
-            plain, outermost = _application(config, desk, guard)
+            lasting = [group.create_task(work) for work in (*works, _contained(alerts.run()))]
+            plain, outermost = _application(config, desk, guard, alerts)
             batching = group.create_task(drive_batches(desk, plain))
             server = _Server(_uvicorn(config, outermost))
             serving = group.create_task(server.serve(sockets=[listener]))
             gc.collect()
             gc.freeze()  # what is loaded stays: no collection while tokens pass looks at it again
-            signals = _Signals()
+            signals = Signals()
             await asyncio.wait(
                 [serving, asyncio.ensure_future(server.listening.wait())], return_when=asyncio.FIRST_COMPLETED
             )
@@ -145,15 +148,14 @@ async def _serve(
             stops = [group.create_task(event.wait()) for event in (signals.first, signals.retire)]
             await asyncio.wait([serving, *stops], return_when=asyncio.FIRST_COMPLETED)
             if signals.retire.is_set() and not signals.first.is_set():
-                await _retire(desk, server, signals)
+                await _retire(desk, server, signals, alerts)
             await _drain(desk, server, serving, signals, config.server.drain_s)
             await asyncio.wait([batching], timeout=_LAST_WORDS_S)  # to hand over what it drives
             pipe.close()
             await observe.stop()
             for work in (batching, *lasting):
                 work.cancel()
-            signals.first.set()
-            signals.retire.set()
+            signals.release()
     finally:
         await ledger.close()
     return 0
@@ -180,7 +182,7 @@ async def _announce(desk: Desk, status_fd: int | None) -> None:
     _report(status_fd, {"state": "serving"})
 
 
-async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signals: _Signals, drain_s: float) -> None:
+async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signals: Signals, drain_s: float) -> None:
     """Refuse the new, wait for the running, tell those that are cut off, close."""
     if not log.at_terminal():  # where the command tells it
         log.event("gateway.draining", open=desk.open, seconds=drain_s)
@@ -202,10 +204,11 @@ async def _drain(desk: Desk, server: _Server, serving: asyncio.Task[None], signa
     await serving
 
 
-async def _retire(desk: Desk, server: _Server, signals: _Signals) -> None:
+async def _retire(desk: Desk, server: _Server, signals: Signals, alerts: Alerting) -> None:
     """Another gateway has taken over: accept no more connections, answer everything that comes on those that are open,
     and close each once it is quiet. However long it takes, unless a stop is asked for."""
     desk.observe.retiring = True
+    alerts.hand_over()
     for listening in server.servers:
         listening.close()
     await _wait_for(signals.first, _GRACE_S)
@@ -236,27 +239,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Signals:
-    """SIGTERM and SIGINT: the first asks to drain, the second insists. SIGUSR1: another has taken over."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        self.retire = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.retire.set)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._came)
-
-    def _came(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
-
-
-def _application(config: Config, desk: Desk, guard: Guard) -> tuple[Mapping[str, Handler], Application]:
+def _application(config: Config, desk: Desk, guard: Guard, alerts: Alerting) -> tuple[dict[str, Handler], Application]:
     """The plain routes, for batches too, and all of it behind the door."""
     responses = Responses(desk)
     plain = application.plain_routes(desk, responses)
     uploads, streams = application.upload_routes(desk), application.stream_route(desk, responses)
-    built = application.build(desk, guard, responses)
+    built = application.build(desk, guard, responses, alerts)
     door: Application = Door(built, plain, uploads, streams, guard, config.server, desk.metrics, desk.observe)
     origins = config.server.cors_origins
     if not origins:

@@ -49,6 +49,8 @@ class Facts(Record, frozen=True):
     power_w: float | None = None
     gpus: tuple[GpuReading, ...] = ()
     restarts: dict[str, int] = {}
+    load_failures: dict[str, int] = {}
+    hangs: dict[str, int] = {}
     down_s: dict[str, float] = {}
     load_s: dict[str, dict[str, float]] = {}
     memory_bytes: dict[str, int] = {}
@@ -175,6 +177,10 @@ def _queue_and_money(facts: Facts) -> Iterator[Metric]:
 def _workers(facts: Facts) -> Iterator[Metric]:
     yield counter("worker_restarts", "Starts after a death, since this gateway began.", ("worker",),
                   {(worker,): count for worker, count in facts.restarts.items()})  # fmt: skip
+    yield counter("load_failures", "Starts of a worker whose model did not load.", ("worker",),
+                  {(worker,): count for worker, count in facts.load_failures.items()})  # fmt: skip
+    yield counter("worker_hangs", "Times a worker was seen to hang.", ("worker",),
+                  {(worker,): count for worker, count in facts.hangs.items()})  # fmt: skip
     yield counter("worker_down_seconds", "Time in which a worker that had been ready was not: what restarts cost.",
                   ("worker",), {(worker,): seconds for worker, seconds in facts.down_s.items()})  # fmt: skip
     loads = {(worker, phase): s for worker, phases in facts.load_s.items() for phase, s in phases.items()}

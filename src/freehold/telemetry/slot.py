@@ -6,6 +6,7 @@ present looks at slots.
 
 from __future__ import annotations
 
+import os
 import zlib
 from typing import Literal
 
@@ -14,7 +15,8 @@ import msgspec
 from freehold.core import Record
 from freehold.sketch import Told
 
-SLOT_S = 10.0
+SLOT_S = float(os.environ.get("FREEHOLD_SLOT_S", "10"))
+"""Shorter for drills: a fault is told within seconds."""
 Metric = Literal["ttft", "itl", "tpot", "e2e", "queue", "step"]
 """All in milliseconds. ttft and e2e count from received, queue from accepted to claimed; step is a worker's."""
 
@@ -83,6 +85,10 @@ class Slot(Record, frozen=True):
     """In this slot."""
     deaths: dict[str, int] = {}
     """Restarts by worker, in this slot."""
+    hung: dict[str, int] = {}
+    """How often a worker was seen to hang, in this slot."""
+    step_ms: dict[str, float] = {}
+    """Mean step by worker, of those that made steps in this slot."""
     load_failures: dict[str, str] = {}
     """Worker -> why its model did not load, in this slot."""
     load_s: dict[str, dict[str, float]] = {}
