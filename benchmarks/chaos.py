@@ -112,11 +112,11 @@ async def undisturbed(url: str, seed: int, rounds: int) -> list[Outcome]:
     return clients.outcomes
 
 
-async def disturbed(url: str, seed: int, kills: int, storm: Storm) -> tuple[list[Outcome], float]:
-    clients = Clients(url, seed + 1, disturbed=True)
-    choose = random.Random(seed + 2)
+async def disturbed(url: str, kills: int, given: argparse.Namespace, storm: Storm) -> tuple[list[Outcome], float]:
+    clients = Clients(url, given.seed + 1, disturbed=True)
+    choose = random.Random(given.seed + 2)
     watching = asyncio.create_task(storm.watch_memory())
-    blowing = asyncio.create_task(storm.blow(kills))
+    blowing = asyncio.create_task(storm.blow(kills, given.most_s))
     begun_s = time.monotonic()
     every = cases()
     weights = [10.0 if case.deed in ("cancel", "vanish") else 1.5 for case in every]
@@ -240,6 +240,9 @@ def main() -> int:
     parser.add_argument("--store", choices=("sqlite", "redis"), default="sqlite")
     parser.add_argument("--kills", type=int, default=1000, help="processes to kill")
     parser.add_argument("--every", type=float, default=0.6, help="mean seconds between two deeds")
+    parser.add_argument(
+        "--most-s", type=float, default=float("inf"), help="end the storm then, however few were killed"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", help="folder in which the server's log and ledger are left")
     given = parser.parse_args()
@@ -267,7 +270,7 @@ def run(folder: Path, redis: Redis | None, kills: int, given: argparse.Namespace
             assert not outcome.journal.differs(journals[outcome.case.name]), outcome
         print(f"undisturbed (the ceiling): {told(calm, journals)}", flush=True)
         storm = Storm(server, given.seed, given.every, redis, say=not given.quick, ready=ready)
-        outcomes, storm_s = asyncio.run(disturbed(url, given.seed, kills, storm))
+        outcomes, storm_s = asyncio.run(disturbed(url, kills, given, storm))
     if redis is not None and not redis.answers():
         redis.start()
     entries, wrong = examine(store)

@@ -80,11 +80,13 @@ class Storm:
     def kills(self) -> int:
         return sum(count for name, count in self.counts.items() if name.startswith("kill"))
 
-    async def blow(self, kills: int) -> None:
+    async def blow(self, kills: int, most_s: float) -> None:
+        """Until so many processes have been killed, or the time is over."""
+        end_s = time.monotonic() + most_s
         deeds = {self._kill_worker: 66, self._kill_gateway: 12, self._kill_both: 3, self._stop: 12}
         deeds |= {self._kill_redis: 7} if self._redis else {self._fill_disk: 3}
         told = 0
-        while self.kills < kills and self.server_lives:
+        while self.kills < kills and self.server_lives and time.monotonic() < end_s:
             await asyncio.sleep(self._random.expovariate(1 / self._every_s))
             with suppress(psutil.NoSuchProcess):
                 await self._random.choices(list(deeds), list(deeds.values()))[0]()
