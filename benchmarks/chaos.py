@@ -55,17 +55,8 @@ def served(folder: Path, redis: Redis | None) -> Iterator[tuple[str, psutil.Proc
     be hit by the full disk."""
     save(PROFILE, folder / "steady.json")
     store = ["--set", f"store.url={redis.url}"] if redis else ["--set", f"store.path={folder / 'ledger.sqlite'}"]
-    command = [
-        sys.executable,
-        "-m",
-        "freehold",
-        "serve",
-        f"sim:{folder / 'steady.json'}",
-        "--name",
-        "sim",
-        "--port",
-        "0",
-    ]
+    profile = f"sim:{folder / 'steady.json'}"
+    command = [sys.executable, "-m", "freehold", "serve", profile, "--name", "sim", "--port", "0"]
     command += ["--workers", str(WORKERS), "--json", "--set", "server.restart_most_s=0.5", *store]
     environ = {**os.environ, "FREEHOLD_HOME": str(folder / "home")}
     process = subprocess.Popen(
@@ -217,8 +208,8 @@ def waits_s(outcomes: list[Outcome]) -> tuple[float, float]:
 
 def told(outcomes: list[Outcome], calm: dict[str, Journal]) -> str:
     p50_s, p99_s = waits_s(outcomes)
-    speed = f"{tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
-    return f"{len(outcomes)} requests, {speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
+    speed = f"{len(outcomes)} requests, {tokens_per_s(outcomes, calm):,.0f} tokens/s streamed"
+    return f"{speed}, whole after p50 {p50_s:.2f} s, p99 {p99_s:.2f} s"
 
 
 def slowest(outcomes: list[Outcome], begun_s: float) -> str:
