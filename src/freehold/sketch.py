@@ -64,7 +64,7 @@ class Sketch:
             self.most = value
 
     def add_all(self, values: Sequence[float]) -> None:
-        """As `add` of each, at a quarter of its price."""
+        """As `add` of each, at about two thirds of its price."""
         if not values:
             return
         if min(values) <= LEAST or max(values) >= MOST:
