@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from redis_server import RedisServer, running
+
+settings.register_profile("freehold", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("freehold")  # a test is about what comes out, whatever else the machine does meanwhile
 
 
 @pytest.fixture(scope="session")

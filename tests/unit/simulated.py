@@ -31,13 +31,17 @@ class Simulation:
 
     def run(self, *, obedient: bool = True) -> None:
         while self._arrivals or self._waiting or self._running:
-            while self._arrivals and self._arrivals[0][0] <= self.now_s:
-                self._decide(*heapq.heappop(self._arrivals), obedient=obedient)
+            self._decide_until(self.now_s, obedient=obedient)
             self._claim()
             if self._running:
+                self._decide_until(self.now_s + self.pace.step_s, obedient=obedient)  # while the step goes on
                 self._step()
             elif self._arrivals:
                 self.now_s = max(self.now_s, self._arrivals[0][0])
+
+    def _decide_until(self, at_s: float, *, obedient: bool) -> None:
+        while self._arrivals and self._arrivals[0][0] <= at_s:
+            self._decide(*heapq.heappop(self._arrivals), obedient=obedient)
 
     def _decide(self, at_s: float, number: int, ask: Ask, again: bool, *, obedient: bool) -> None:
         digest, id = str(number).encode(), str(number)

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from freehold.admission import Ask, Limits, Line, Pace, decide, drain_s, own_time_s, step_time_s, work_tokens
@@ -143,6 +143,7 @@ loads = st.lists(
 
 
 @given(load=loads, places=st.integers(1, 8))
+@example(load=[(0.0, 1, math.inf), (0.00390625, 2, 0.0546875)], places=1)
 @settings(max_examples=150, deadline=None)
 def test_who_is_accepted_with_a_deadline_meets_it(load: list[tuple[float, int, float]], places: int) -> None:
     simulation = Simulation(Pace(step_s=0.02, lone_step_s=0.02, places=places))

@@ -20,7 +20,9 @@ CALLS = {
     "workers": ["--url", NOBODY], "jobs": ["--url", NOBODY], "doctor": ["--no-such-option"], "cost": [],
     "verdict": [], "report": ["/no/such/folder"], "drain": ["worker-1", "--url", NOBODY],
     "rollout": ["starter", "--url", NOBODY], "reload": ["--url", NOBODY], "upgrade": ["--url", NOBODY],
-    "config": ["--set", "server.prt=1"], "keys": ["revoke", "nobody"],
+    "config": ["--set", "server.prt=1"], "keys": ["revoke", "nobody"], "gateway": [], "work": ["/no/such.gguf"],
+    "batch": ["/no/such.jsonl"], "top": ["--url", NOBODY], "requests": [], "scale": [NOBODY], "review": [],
+    "export": ["no-such-format"], "alerts": ["list", "--url", NOBODY],
 }  # fmt: skip
 DOCUMENTED = {1, 2, *(kind.exit_code for kind in vars(errors).values() if hasattr(kind, "exit_code"))}
 
