@@ -12,8 +12,9 @@ from chromium import FLAGS, Tabs, chromium
 from running import Server, StartServer, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Ended with its file: while it is there an event loop runs in this process, and no other can."""
     path = chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)

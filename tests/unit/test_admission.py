@@ -79,7 +79,8 @@ def test_a_slower_pace_never_turns_a_refusal_into_an_acceptance(
 @given(ask=asks, line=lines, pace=paces, limits=limits)
 def test_a_refusal_says_when_unless_it_is_never(ask: Ask, line: Line, pace: Pace, limits: Limits) -> None:
     verdict = decide(ask, line, pace, limits)
-    if verdict.reason in ("", "hopeless"):
+    never = verdict.reason == "slots" and ask.answers > pace.places * pace.workers
+    if verdict.reason in ("", "hopeless") or never:
         assert verdict.retry_after_s is None
     else:
         assert verdict.retry_after_s is not None

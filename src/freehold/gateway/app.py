@@ -90,9 +90,10 @@ def build(desk: Desk, guard: Guard, responses: Responses, alerts: Alerting) -> F
     app.include_router(alerts_router(alerts, guard))
     app.include_router(telemetry_router(desk))
     _add_health(app, desk)
-    _add_documents(app, Papers(app, guard.required))
+    papers = Papers(app, guard.required)
+    _add_documents(app, papers)
     app.router.routes.extend(page_routes())
-    add_error_handlers(app)
+    add_error_handlers(app, papers)
     return app
 
 

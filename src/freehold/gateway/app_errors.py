@@ -6,17 +6,16 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from freehold.errors import FreeholdError, InvalidRequest
+from freehold.gateway.docs import Papers
 from freehold.gateway.errors import HttpError, error_body, error_headers
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Turn every exception that a FastAPI route may raise into an error reply. All routes are there by now."""
-    allowed = [(route.path_regex, route.methods or ()) for route in app.routes if isinstance(route, APIRoute)]
+def add_error_handlers(app: FastAPI, papers: Papers) -> None:
+    """Turn every exception that a FastAPI route may raise into an error reply."""
 
     async def freehold_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, FreeholdError)
@@ -28,9 +27,9 @@ def add_error_handlers(app: FastAPI) -> None:
         if error.status_code == 404:
             return _answer(HttpError(404, "not_found", f"There is nothing at {where}.", next=_NEXT))
         if error.status_code == 405:
-            # of every route at this path; Starlette names only the first one's
-            found = {name for path, names in allowed if path.match(request.url.path) for name in names}
-            allow = ", ".join(sorted(found)) or (error.headers or {}).get("Allow", "GET")
+            allow = ", ".join(sorted(await papers.methods_at(request.url.path))) or (error.headers or {}).get(
+                "Allow", "GET"
+            )
             return _answer(
                 HttpError(405, "method_not_allowed", f"{where} is not a route.", next=_NEXT), {"allow": allow}
             )

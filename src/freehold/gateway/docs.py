@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import compile_path
 
 from freehold import __version__
 from freehold.core import Json
@@ -124,23 +126,42 @@ def docs_page(document: Json) -> str:
 
 
 class Papers:
-    """Both, made when somebody first asks: it takes half a second of processor time, which no start shall wait for. A
-    thread makes them, so that tokens pass meanwhile."""
+    """What is made of the routes when somebody first asks: it takes half a second of processor time, which no start
+    shall wait for. A thread makes it, so that tokens pass meanwhile."""
 
     def __init__(self, app: FastAPI, keys_required: bool) -> None:
         self._app = app
         self._keys_required = keys_required
-        self._made: asyncio.Future[tuple[bytes, File]] | None = None
+        self._told: asyncio.Future[_Made] | None = None
 
     async def made(self) -> tuple[bytes, File]:
         """The document as JSON, and the page."""
-        if self._made is None:
-            self._made = asyncio.ensure_future(asyncio.to_thread(self._make))
-        return await asyncio.shield(self._made)
+        made = await self._once()
+        return made.document, made.page
 
-    def _make(self) -> tuple[bytes, File]:
+    async def methods_at(self, path: str) -> set[str]:
+        """Of every route at this path; Starlette names only the first one's."""
+        made = await self._once()
+        return {name for pattern, names in made.methods if pattern.match(path) for name in names}
+
+    async def _once(self) -> _Made:
+        if self._told is None:
+            self._told = asyncio.ensure_future(asyncio.to_thread(self._make))
+        return await asyncio.shield(self._told)
+
+    def _make(self) -> _Made:
         told = document(self._app, self._keys_required)
-        return msgspec.json.encode(told), make_file(docs_page(told).encode(), "text/html")
+        methods = [
+            (compile_path(template)[0], [method.upper() for method in operations])
+            for template, operations in told["paths"].items()
+        ]
+        return _Made(msgspec.json.encode(told), make_file(docs_page(told).encode(), "text/html"), methods)
+
+
+class _Made(NamedTuple):
+    document: bytes
+    page: File
+    methods: list[tuple[re.Pattern[str], list[str]]]
 
 
 def _operation(method: str, path: str, operation: Json) -> str:

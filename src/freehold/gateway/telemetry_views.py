@@ -25,7 +25,7 @@ def stats(desk: Desk, window: str) -> Json:
     whole, ever = observe.over(WINDOWS_S[window]), observe.ever()
     cards = _cards(desk)
     everything = all_together(whole.parts.values())
-    limit = sum(observe.batch_limits().values())
+    limit, rollout = sum(observe.batch_limits().values()), desk.supervisor.rollout()
     return {
         "window_s": WINDOWS_S[window],
         "seconds": round(whole.seconds, 3),
@@ -51,6 +51,7 @@ def stats(desk: Desk, window: str) -> Json:
         "power_w": observe.meters.power_w if observe.meters is not None else None,
         "gpus": [msgspec.to_builtins(gpu) for gpu in (observe.meters.gpus if observe.meters is not None else ())],
         "load_phases": _load_phases(desk),
+        "rollout": None if rollout is None else {name: getattr(rollout, name) for name in rollout.__struct_fields__},
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from freehold.gateway.control import Rollout
 from freehold.gateway.wire_workers import WorkerReply
 
 
@@ -118,6 +119,8 @@ class Stats(BaseModel):
     power_w: float | None
     gpus: list[GpuStats]
     load_phases: dict[str, dict[str, float]]
+    rollout: Rollout | None
+    """The last one of this gateway's own supervisor."""
 
 
 class Columns(BaseModel):

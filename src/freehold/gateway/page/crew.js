@@ -1,13 +1,12 @@
 // Workers: what each does, how it came up, and what one may do with it: drain, replace, roll out another model.
 
-import { getJson, postJson } from "./api.js";
+import { postJson } from "./api.js";
 import { $, announce, h, icon } from "./dom.js";
 import { ms } from "./figures.js";
 import { percent } from "./tiles.js";
 import { WORDS } from "./workers.js";
 
 const PHASES = { download: "d", convert: "c", map: "a", compile: "b", warmup: "c" };
-const OVER = ["done", "rolled_back"];
 
 export function workersView(workers, onDone) {
   if (!workers.length) return [h("p", { class: "empty" }, "No worker has come up yet.")];
@@ -70,11 +69,9 @@ export function bars(pieces, start = 0) {
 
 // ---- rollout -------------------------------------------------------------------------------------
 
-/** The last rollout, while it is on its way or for the reader to see how it ended. */
-export async function drawRollout() {
+/** The last rollout, while it is on its way or for the reader to see how it ended; null: there has been none. */
+export function drawRollout(last) {
   const box = $("rollout-state");
-  let last = null;
-  try { last = await getJson("freehold/rollout", AbortSignal.timeout(8000)); } catch { /* there has been none */ }
   box.hidden = last === null;
   if (last === null) return;
   box.dataset.tone = last.state === "rolled_back" ? "bad" : "";

@@ -62,7 +62,6 @@ async function look(all) {
   [series] = over;
   drawSeries();
   drawSlowest(over[1].data ?? []);
-  await drawRollout();
 }
 
 async function key() {
@@ -100,6 +99,7 @@ function drawNow(alerts) {
   put("tiles", tilesView(stats, shown.variant));
   put("workers", workersView(stats.workers ?? [], again));
   put("phases", phasesView(stats.load_phases));
+  drawRollout(stats.rollout ?? null);
 }
 
 function drawVariants(names) {
