@@ -15,7 +15,8 @@ serve: $(VENV)/base.stamp      ## Serve a model on this machine: make serve ARGS
 	@$(BIN)/freehold serve $(ARGS)
 
 test: $(VENV)/dev.stamp        ## All tests: unit, engines, real processes, a real browser
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m 'not alone' $(ARGS)
+	@$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]  # 5: none of them was asked for
 
 test-fast: $(VENV)/dev.stamp   ## The unit tests alone
 	@$(BIN)/python -m pytest tests/unit $(ARGS)

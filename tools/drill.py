@@ -124,12 +124,12 @@ class Drill:
 
     async def slow_worker(self) -> None:
         """One of three stands still most of the time."""
-        pid, until_s = await self.pid("worker-1"), time.monotonic() + 4.0
+        pid, until_s = await self.pid("worker-1"), time.monotonic() + 9.0
         while time.monotonic() < until_s:
             os.kill(pid, signal.SIGSTOP)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.3)  # over the SLO's second
             os.kill(pid, signal.SIGCONT)
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.4)  # to end what it has, claim more, and say what its steps took
 
     async def flood(self) -> None:
         for _ in range(5):

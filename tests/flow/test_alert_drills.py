@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
 DRILL = Path(__file__).resolve().parent.parent.parent / "tools" / "drill.py"
 FAULTS = {
     "slow-worker": ("slo-p99-e2e",),
