@@ -1,14 +1,18 @@
-"""Draws the pictures of the chat page in docs/images/, from a real server with the starter: `python screenshots.py`.
+"""Draws the pictures of the pages in docs/images/, from a real server with the starter: `python screenshots.py`.
 
 What is said is fixed and asked at temperature 0, so the answers are the starter's own, the same each time.
 """
 
 from __future__ import annotations
 
+import random
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from chromium import FLAGS, Tabs, chromium
@@ -20,6 +24,8 @@ QUESTIONS = [
     "I was billed twice for the same purchase at the shop.",
     "My top up was rejected, what happened?",
 ]
+LOAD_S = 45.0
+PROMISED = {"FREEHOLD_OBSERVE_SLO": "p99 e2e < 2s, p95 ttft < 500ms, error rate < 1%"}
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
@@ -52,6 +58,25 @@ def welcome(browser: Browser, url: str) -> None:
     tabs.close()
 
 
+def dashboard(browser: Browser, url: str) -> None:
+    """After half a minute of a few users."""
+    body = {"model": "starter", "max_tokens": 40, "messages": [{"role": "user", "content": QUESTIONS[0]}]}
+
+    def user(until_s: float) -> None:
+        while time.monotonic() < until_s:
+            httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+            time.sleep(random.expovariate(2.0))
+
+    with ThreadPoolExecutor(6) as users:
+        list(users.map(user, [time.monotonic() + LOAD_S] * 6))
+    tabs = Tabs(browser)
+    tab = tabs.new(f"{url}/dashboard#window=5m", color_scheme="light", reduced_motion="reduce", **WIDE)
+    page = tab.open()
+    page.locator("#latency path").first.wait_for()
+    page.screenshot(path=IMAGES / "dashboard.png")
+    tabs.close()
+
+
 def picture(page: Page, name: str) -> None:
     expect(page.locator("#fleet-text")).to_have_text("1 worker ready", timeout=15_000)
     page.mouse.move(0, 0)
@@ -63,13 +88,14 @@ def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
-        with Served(Path(folder)) as server:
+        with Served(Path(folder), environ=PROMISED) as server:
             welcome(browser, server.url)
             talk(browser, server.url, "light", WIDE, "chat-light")
             talk(browser, server.url, "dark", WIDE, "chat-dark")
             talk(browser, server.url, "light", PHONE, "chat-phone")
+            dashboard(browser, server.url.rstrip("/"))
         browser.close()
-    for image in sorted(IMAGES.glob("chat-*.png")):
+    for image in sorted(IMAGES.glob("*.png")):
         print(f"{image.name}: {image.stat().st_size / 1000:.0f} kB")
 
 

@@ -54,14 +54,24 @@ async function look(all) {
   const { window } = shown;
   const [now, alerts] = await Promise.all([get(`freehold/stats?window=${window}`), get("freehold/alerts")]);
   const since = now.at_unix_s - now.window_s;
-  const over = all ? await Promise.all([get(`freehold/series?window=${window}&points=120`), get(`freehold/requests?since=${since}&slowest=${SLOWEST}`)]) : null;
+  const over = all ? await Promise.all([get(`freehold/series?window=${window}&points=120`), slowest(get, since)]) : null;
   if (window !== shown.window) return; // another was chosen meanwhile
   stats = now;
   drawNow(alerts.data ?? []);
   if (!over) return;
   [series] = over;
   drawSeries();
-  drawSlowest(over[1].data ?? []);
+  put("slowest", slowestView(over[1]));
+}
+
+/** Null: this server keeps no history. */
+async function slowest(get, since) {
+  try {
+    return (await get(`freehold/requests?since=${since}&slowest=${SLOWEST}`)).data ?? [];
+  } catch (problem) {
+    if (problem.status === 404) return null;
+    throw problem;
+  }
 }
 
 async function key() {
@@ -127,10 +137,6 @@ function drawSeries() {
   plots.requests.show({ times, lines: [
     { name: "ended", tone: "b", values: series.requests_per_s }, { name: "failed", tone: "c", values: series.failed_per_s }, { name: "refused", tone: "d", values: series.refused_per_s }] });
   plots.cost.show({ times, empty: stats.cost?.usd == null ? "Set observe.price_per_hour_usd to see it." : undefined, lines: [{ name: "each", tone: "b", values: series.cost_per_successful_request_usd }] });
-}
-
-function drawSlowest(rows) {
-  put("slowest", slowestView(rows));
 }
 
 /** New content, with the focus where it was. */

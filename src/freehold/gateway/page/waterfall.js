@@ -15,6 +15,7 @@ const STAGES = [
 export const stageKey = () => STAGES.slice(0, 4).map(([name, tone]) => h("span", { class: "key" }, h("span", { class: `swatch ${tone}` }), name));
 
 export function slowestView(rows) {
+  if (rows === null) return [h("p", { class: "empty" }, "This server keeps no history: observe.history is off.")];
   if (!rows.length) return [h("p", { class: "empty" }, "No request has ended in this window.")];
   const most = Math.max(...rows.map((row) => row.delivered_ms), 1);
   const heads = ["Request", "Outcome", "Took", "Tokens", "Worker", "Where its time went"];
