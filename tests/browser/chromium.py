@@ -7,12 +7,15 @@ beforehand that it provokes one.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
+sys.path.append(str(Path(__file__).parents[1]))
 from debian import found_or_installed
 
 FLAGS = [

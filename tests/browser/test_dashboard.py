@@ -59,7 +59,7 @@ def test_says_first_whether_the_objectives_are_kept(watched: Server, tabs: Tabs)
     expect(page.locator(".objective")).to_have_count(2)
     tiles = page.locator("#tiles")
     expect(tiles).to_contain_text(re.compile(r"p99 end to end\s*[\d.,]+ m?s"))
-    expect(tiles).to_contain_text(re.compile(r"Cost a success\s*\$[\d.,]+"))
+    expect(tiles).to_contain_text(re.compile(r"Cost a success\s*\$[\d.,]+"), timeout=LOOK_MS)
     expect(page.locator("#workers tbody tr")).to_have_count(1)
     expect(page.locator("#phases")).to_contain_text("loaded in")
 
