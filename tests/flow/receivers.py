@@ -29,7 +29,11 @@ class Hooks:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # whoever sent it died meanwhile, and will send it again
+                    self.close_connection = True
+                    return
                 if hooks.broken:
                     hooks.refused += 1
                 else:
