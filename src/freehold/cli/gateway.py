@@ -34,7 +34,7 @@ def gateway(
         child.gateway(internal)
     from freehold import config as settings
     from freehold import log
-    from freehold.cli.serve import supervise, warn_if_open
+    from freehold.cli.serve import check_observing, supervise, warn_if_open
     from freehold.cli.startup import StartUp
     from freehold.gateway.auth import Guard
     from freehold.ledger.open import is_remote
@@ -56,4 +56,5 @@ def gateway(
     start_up = StartUp(config, as_json=as_json)
     with prepared(config, works=False) as site, start_up:
         Guard(config.home, config.server)
+        check_observing(config)
         raise typer.Exit(supervise(config, site, (), start_up, lambda: read()[0]))

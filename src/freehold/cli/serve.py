@@ -83,9 +83,7 @@ def serve(
 
 
 def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int:
-    from freehold import slo
     from freehold.cli.several import settle_all
-    from freehold.gateway.alert_setup import check
     from freehold.gateway.auth import Guard
     from freehold.worker.site import prepared
 
@@ -93,10 +91,18 @@ def _run(config: Config, start_up: StartUp, reread: Callable[[], Config]) -> int
     # What can be wrong here is told before a model is looked for, downloaded or converted.
     with prepared(config) as site, start_up:
         Guard(config.home, config.server)
-        if config.observe.slo:
-            slo.parse(config.observe.slo)
-        check(config)
+        check_observing(config)
         return supervise(config, site, settle_all(config, start_up), start_up, reread)
+
+
+def check_observing(config: Config) -> None:
+    """The SLO and the alert rules can be read. Raises the error that says where they can't."""
+    from freehold import slo
+    from freehold.gateway.alert_setup import check
+
+    if config.observe.slo:
+        slo.parse(config.observe.slo)
+    check(config)
 
 
 def check_workers(config: Config) -> None:
